@@ -1,0 +1,1 @@
+//! The workbench as a state machine: state, actions, messages, effects, update.

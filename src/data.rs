@@ -1,0 +1,1 @@
+//! Text into batches: tokenizer, sources, packing, resumable loader.

@@ -1,0 +1,12 @@
+//! The run protocol: what a trainer says and what it may be asked, as JSON lines.
+//!
+//! A trainer appends one [`Record`] a line to `events.jsonl` and polls `control.jsonl` for [`Request`]s at step boundaries. A torn
+//! last line is normal: a reader takes only lines that end in a newline. A record of a newer [`VERSION`] is kept as
+//! [`Event::Unknown`] and shown, never misread.
+
+pub mod layout;
+mod record;
+mod request;
+
+pub use record::{DepthStep, Event, Record, StepRecord, VERSION};
+pub use request::{Request, RequestKind, StopKind};

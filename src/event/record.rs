@@ -1,0 +1,241 @@
+//! What a trainer says.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The protocol's version; a reader keeps records of newer versions as [`Event::Unknown`].
+pub const VERSION: u32 = 1;
+
+/// One line of `events.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Protocol version of the writer.
+    pub v: u32,
+    /// Number of the record in its file, from 0, without gaps.
+    pub seq: u64,
+    /// Milliseconds since the Unix epoch by the trainer's clock; may go backwards, order is by `seq`.
+    pub time_ms: i64,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// Something that happened in a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Event {
+    /// A trainer process took up the run. Steps up to `step` count from earlier segments; later ones of earlier segments are abandoned.
+    Started {
+        /// Segment, from 0: how many trainers had the run before.
+        segment: u32,
+        /// Updates done before this segment's first.
+        step: u64,
+        /// Tokens seen before it.
+        tokens: u64,
+        /// Updates the run shall make in all.
+        total_steps: u64,
+        /// Process id.
+        pid: u32,
+        /// Host name.
+        host: String,
+        /// What trains: "cpu (2 threads)", "cuda:0 NVIDIA H100".
+        device: String,
+        /// Program version.
+        program: String,
+        /// Trainable scalars, MTP included.
+        parameters: u64,
+        /// Scalars of MTP.
+        mtp_parameters: u64,
+        /// Model FLOPs of one token, forward and backward.
+        flops_per_token: f64,
+        /// Peak of the device in FLOP/s that MFU divides by; 0 when unknown.
+        peak_flops: f64,
+        /// MTP depths.
+        mtp_depth: usize,
+        /// Checkpoint folder resumed from, relative to the run, or the parent's path for a fork.
+        resumed_from: Option<String>,
+    },
+    /// One optimizer step.
+    Step(Box<StepRecord>),
+    /// Evaluation on held-out text.
+    Eval {
+        /// After this many updates.
+        step: u64,
+        /// Training tokens seen.
+        tokens: u64,
+        /// Mean main loss over held-out tokens, nats.
+        loss: f64,
+        /// Each MTP depth.
+        mtp: Vec<DepthStep>,
+        /// Tokens evaluated.
+        eval_tokens: u64,
+        /// Seconds it took.
+        seconds: f64,
+    },
+    /// A complete checkpoint lies on disk.
+    Checkpoint {
+        /// After this many updates.
+        step: u64,
+        /// Folder relative to the run.
+        path: String,
+        /// Size on disk.
+        bytes: u64,
+        /// Seconds it took.
+        seconds: f64,
+        /// BLAKE3 of the fp32 weights in arena order, hex.
+        weights_hash: String,
+        /// Folders that rotation removed.
+        removed: Vec<String>,
+    },
+    /// The user should know; training goes on.
+    Warning {
+        /// At this step.
+        step: u64,
+        /// A stable code: `non_finite`, `disk_full`, `loss_spike`, ...
+        code: String,
+        /// What happened.
+        message: String,
+    },
+    /// Text that the model wrote.
+    Sample {
+        /// After this many updates.
+        step: u64,
+        /// Prompt.
+        prompt: String,
+        /// Continuation.
+        text: String,
+    },
+    /// A key was changed while running.
+    LiveChange {
+        /// First step that uses the new value.
+        step: u64,
+        /// Dotted recipe key.
+        key: String,
+        /// Value before, as TOML.
+        from: String,
+        /// Value now, as TOML.
+        to: String,
+    },
+    /// A user's note.
+    Mark {
+        /// At this step.
+        step: u64,
+        /// The note.
+        note: String,
+    },
+    /// Training waits.
+    Paused {
+        /// At this step.
+        step: u64,
+    },
+    /// Training goes on.
+    Continued {
+        /// At this step.
+        step: u64,
+    },
+    /// A request was carried out or refused.
+    Answer {
+        /// The request's id.
+        request: String,
+        /// At this step.
+        step: u64,
+        /// Whether it was done.
+        ok: bool,
+        /// What was done, or why not.
+        message: String,
+    },
+    /// The trainer ended as it should.
+    Finished {
+        /// Updates done.
+        step: u64,
+        /// Tokens seen.
+        tokens: u64,
+        /// `completed` or `stopped`.
+        reason: String,
+        /// BLAKE3 of the fp32 weights in arena order, hex.
+        weights_hash: String,
+    },
+    /// The trainer ended by an error.
+    Failed {
+        /// Updates done.
+        step: u64,
+        /// What went wrong, with its causes.
+        error: String,
+        /// What the user can do.
+        hint: Option<String>,
+    },
+    /// A record of a newer protocol or an unknown type; its line is kept.
+    #[serde(untagged)]
+    Unknown(serde_json::Value),
+}
+
+/// Numbers of one optimizer step.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StepRecord {
+    /// Updates done, this one included; the first step is 1.
+    pub step: u64,
+    /// Training tokens seen, this step's included.
+    pub tokens: u64,
+    /// Main loss: token-weighted mean, nats. `null` (NaN) when not finite.
+    #[serde(with = "nullable")]
+    pub loss: f64,
+    /// Each MTP depth, from depth 1; not multiplied by lambda.
+    pub mtp: Vec<DepthStep>,
+    /// Gradient norm before clipping.
+    #[serde(with = "nullable")]
+    pub grad_norm: f64,
+    /// Learning rate of this update.
+    pub lr: f64,
+    /// MTP loss scale lambda of this update; 0 without MTP.
+    pub mtp_loss_scale: f64,
+    /// Seconds of the whole step.
+    pub step_seconds: f64,
+    /// Seconds by part: `forward_backward`, `optimizer`, `data`, `other`.
+    pub parts: BTreeMap<String, f64>,
+    /// Tokens per second of this step.
+    pub tokens_per_second: f64,
+    /// Model FLOP utilisation in 0..1 of the peak stated in `started`; 0 when unknown.
+    pub mfu: f64,
+    /// Bytes allocated by tensors after the step.
+    pub allocated: u64,
+    /// Peak of allocated bytes inside the step.
+    pub peak: u64,
+    /// Resident set of the process.
+    pub rss: u64,
+    /// Whether the update was skipped for a non-finite loss or gradient.
+    pub skipped: bool,
+}
+
+/// Loss and acceptance of one MTP depth.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct DepthStep {
+    /// Mean cross entropy, nats.
+    #[serde(with = "nullable")]
+    pub loss: f64,
+    /// Unmasked positions whose argmax is the label.
+    pub correct: u64,
+    /// Positions with a nonzero mask.
+    pub total: u64,
+}
+
+impl DepthStep {
+    /// Acceptance rate in percent: `100 * correct / max(total, 1)`.
+    pub fn acceptance_percent(&self) -> f64 {
+        100.0 * self.correct as f64 / self.total.max(1) as f64
+    }
+}
+
+/// JSON has no NaN: a float that is not finite is written as `null` and read as NaN.
+mod nullable {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        value.is_finite().then_some(*value).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
+    }
+}

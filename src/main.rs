@@ -1,0 +1,3 @@
+//! The `trestle` binary.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! How Hugging Face and Megatron name and cut the same tensors.

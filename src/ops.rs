@@ -1,0 +1,1 @@
+//! Tensor operations, one room a kernel family.

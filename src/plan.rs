@@ -1,0 +1,1 @@
+//! What a parallel layout costs and whether it can run.

@@ -1,0 +1,1 @@
+//! The terminal face of the workbench: keys, screens, widgets.

@@ -1,0 +1,15 @@
+//! What crosses rooms, in one runner so that it links once.
+#![allow(missing_docs, reason = "tests are read, not linked against")]
+
+mod checkpoint;
+mod commands;
+mod data;
+mod event;
+mod nn;
+mod ops;
+mod plan;
+mod recipe;
+mod run;
+mod screens;
+mod spec;
+mod train;
