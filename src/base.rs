@@ -4,4 +4,4 @@ mod diagnostic;
 mod quantity;
 
 pub use diagnostic::{Diagnostic, Fix, LineColumn, Place, Severity, Span};
-pub use quantity::{Bytes, Flops, Shape};
+pub use quantity::{Bytes, DType, Flops, Shape};

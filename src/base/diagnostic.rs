@@ -85,7 +85,7 @@ pub enum Severity {
 /// A change of a text that would mend a problem.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fix {
-    /// What the fix does, as an imperative: "replace with sequence_parallel".
+    /// What the fix does, as an imperative: "replace with `sequence_parallel`".
     pub title: String,
     /// The file to change.
     pub path: PathBuf,

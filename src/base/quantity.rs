@@ -58,6 +58,57 @@ impl fmt::Display for Flops {
     }
 }
 
+/// What a scalar of a tensor is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum DType {
+    /// 32-bit float.
+    #[serde(rename = "float32")]
+    F32,
+    /// 16-bit brain float: the exponent of a 32-bit float, 8 bits of precision.
+    #[serde(rename = "bfloat16")]
+    BF16,
+    /// 16-bit IEEE float.
+    #[serde(rename = "float16")]
+    F16,
+}
+
+impl DType {
+    /// Bytes of one scalar.
+    pub fn size(self) -> u64 {
+        match self {
+            Self::F32 => 4,
+            Self::BF16 | Self::F16 => 2,
+        }
+    }
+
+    /// The name that `config.json` uses: `float32`, `bfloat16`, `float16`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::BF16 => "bfloat16",
+            Self::F16 => "float16",
+        }
+    }
+
+    /// The inverse of [`name`](Self::name); a `torch.` in front is allowed.
+    pub fn from_name(name: &str) -> Option<Self> {
+        let name = name.strip_prefix("torch.").unwrap_or(name);
+        [Self::F32, Self::BF16, Self::F16]
+            .into_iter()
+            .find(|dtype| dtype.name() == name)
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::F32 => "f32",
+            Self::BF16 => "bf16",
+            Self::F16 => "f16",
+        })
+    }
+}
+
 /// The extents of a tensor, outermost first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

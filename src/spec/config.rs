@@ -1,6 +1,11 @@
 //! The geometry of a Qwen3.5 text model, named as `config.json` names it.
 
+mod read;
+mod write;
+
 use serde::{Deserialize, Serialize};
+
+use crate::base::DType;
 
 /// What mixes tokens in a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -61,8 +66,64 @@ pub struct TextConfig {
     pub max_position_embeddings: usize,
     /// MTP depths; 0 is no MTP.
     pub mtp_num_hidden_layers: usize,
+    /// Type of the stored weights, if the file says.
+    pub dtype: Option<DType>,
     /// `config.json` as it was read, so that unknown keys survive; `null` when the config was not read from a file.
     pub source: serde_json::Value,
+}
+
+impl Default for TextConfig {
+    /// What a key means that `config.json` leaves out: the family's values, which are the geometry of 9B, and no MTP.
+    fn default() -> Self {
+        Self {
+            vocab_size: 248_320,
+            hidden_size: 4096,
+            intermediate_size: 12_288,
+            num_hidden_layers: 32,
+            num_attention_heads: 16,
+            num_key_value_heads: 4,
+            head_dim: 256,
+            linear_num_key_heads: 16,
+            linear_num_value_heads: 32,
+            linear_key_head_dim: 128,
+            linear_value_head_dim: 128,
+            linear_conv_kernel_dim: 4,
+            full_attention_interval: 4,
+            layer_types: layer_pattern(32, 4),
+            rope_theta: 1e7,
+            partial_rotary_factor: 0.25,
+            mrope_section: [11, 11, 10],
+            rms_norm_eps: 1e-6,
+            tie_word_embeddings: false,
+            initializer_range: 0.02,
+            max_position_embeddings: 32_768,
+            mtp_num_hidden_layers: 0,
+            dtype: None,
+            source: serde_json::Value::Null,
+        }
+    }
+}
+
+/// The usual kinds of `layers` layers: every `interval`-th, counted from 1, is full attention.
+pub fn layer_pattern(layers: usize, interval: usize) -> Vec<LayerKind> {
+    (1..=layers)
+        .map(|n| {
+            if n.is_multiple_of(interval.max(1)) {
+                LayerKind::FullAttention
+            } else {
+                LayerKind::LinearAttention
+            }
+        })
+        .collect()
+}
+
+/// Frequencies of time, height and width when they alternate over `half` = rotary width / 2, as the published models have them.
+pub fn mrope_split(half: usize) -> [usize; 3] {
+    [
+        half.div_ceil(3),
+        half.saturating_sub(1).div_ceil(3),
+        half.saturating_sub(2).div_ceil(3),
+    ]
 }
 
 impl TextConfig {

@@ -1,1 +1,5 @@
-//! spec.
+//! Configs both ways, tensor lists, counts of the published sizes.
+
+mod config;
+mod count;
+mod tensor;
