@@ -1,1 +1,3 @@
-//! nn.
+//! The model against goldens, against candle's autograd, and against itself.
+
+mod parameters;

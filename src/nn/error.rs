@@ -1,0 +1,49 @@
+//! What can go wrong in a model.
+
+use thiserror::Error;
+
+use crate::base::Shape;
+
+/// Why a model could not be built or run.
+#[derive(Debug, Error)]
+pub enum NnError {
+    /// A tensor operation failed.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+    /// A name that the model does not have.
+    #[error("the model has no parameter {name}")]
+    UnknownParameter {
+        /// The name asked for.
+        name: String,
+    },
+    /// A tensor of another shape than the model's.
+    #[error("{name} is {found}, but the model needs {expected}")]
+    ShapeMismatch {
+        /// The parameter.
+        name: String,
+        /// What the model needs.
+        expected: Shape,
+        /// What was given.
+        found: Shape,
+    },
+    /// A part of a batch that is not as long as the batch.
+    #[error("the batch has {tokens} tokens, but its {part} has {found}")]
+    BatchLength {
+        /// Which part.
+        part: &'static str,
+        /// Tokens of the batch, by its `cu_seqlens`.
+        tokens: usize,
+        /// Entries of the part.
+        found: usize,
+    },
+    /// A token that the embedding does not have.
+    #[error("token {index} is {id}, but the vocabulary has {vocab_size} entries")]
+    TokenOutOfRange {
+        /// Place in the batch.
+        index: usize,
+        /// The token.
+        id: u32,
+        /// Rows of the embedding.
+        vocab_size: usize,
+    },
+}

@@ -1,0 +1,245 @@
+//! Weights and gradients in two arenas, with a name for each part.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use candle_core::{DType, Device, Tensor};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::base::Shape;
+use crate::spec::{self, Role, TextConfig};
+
+use super::NnError;
+
+/// Where one parameter lies in the arenas.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Hugging Face name.
+    pub name: String,
+    /// Extents.
+    pub shape: Shape,
+    /// What it does.
+    pub role: Role,
+    /// First scalar in the arena.
+    pub offset: usize,
+}
+
+impl Entry {
+    /// Its scalars in the arena.
+    pub fn range(&self) -> Range<usize> {
+        self.offset..self.offset + self.shape.elements() as usize
+    }
+
+    /// Whether decoupled weight decay applies: two dimensions or more, so matrices and the convolution but not norms,
+    /// `A_log` and `dt_bias`.
+    pub fn decays(&self) -> bool {
+        self.shape.0.len() >= 2
+    }
+}
+
+/// A weight and its gradient: views into the arenas.
+#[derive(Debug, Clone)]
+pub struct Parameter {
+    /// The weight.
+    pub weight: Tensor,
+    /// Its gradient, that backwards add to.
+    pub grad: Tensor,
+}
+
+/// All weights and all gradients of a model.
+///
+/// Each is one contiguous f32 tensor of one dimension; a parameter is a view with the Hugging Face name, in the order of
+/// [`spec::tensors`]. A clone shares the storage.
+#[derive(Debug, Clone)]
+pub struct Parameters {
+    weights: Tensor,
+    grads: Tensor,
+    entries: Vec<Entry>,
+    by_name: HashMap<String, usize>,
+    initializer_range: f64,
+}
+
+impl Parameters {
+    /// Zeros for every tensor of `config`.
+    pub fn from_spec(config: &TextConfig, device: &Device) -> Result<Self, NnError> {
+        let mut entries = Vec::new();
+        let mut offset = 0;
+        for tensor in spec::tensors(config) {
+            let entry = Entry {
+                name: tensor.name,
+                shape: tensor.shape,
+                role: tensor.role,
+                offset,
+            };
+            offset = entry.range().end;
+            entries.push(entry);
+        }
+        let by_name = entries
+            .iter()
+            .enumerate()
+            .map(|(i, entry)| (entry.name.clone(), i))
+            .collect();
+        Ok(Self {
+            weights: Tensor::zeros(offset, DType::F32, device)?,
+            grads: Tensor::zeros(offset, DType::F32, device)?,
+            entries,
+            by_name,
+            initializer_range: config.initializer_range,
+        })
+    }
+
+    /// Random weights as transformers starts from scratch.
+    ///
+    /// Matrices, embedding, head and convolution are `N(0, initializer_range)`; zero-centred norms 0; the gated delta net's
+    /// norm 1; `A_log` is `ln U(0.01, 16)`; `dt_bias` 1. Each tensor has a random stream of its own made from `seed` and its
+    /// name, so that a model with MTP and the same one without start from the same decoder.
+    pub fn initialize(&self, seed: u64) -> Result<(), NnError> {
+        let mut values = vec![0f32; self.len()];
+        for entry in &self.entries {
+            let mut random = stream(seed, &entry.name);
+            let part = &mut values[entry.range()];
+            match entry.role {
+                Role::Norm => {}
+                Role::GdnNorm | Role::DtBias => part.fill(1.0),
+                Role::ALog => part.fill_with(|| random.random_range(0.01f32..16.0).ln()),
+                Role::Embedding | Role::Head | Role::Conv | Role::Projection(_) => {
+                    for pair in part.chunks_mut(2) {
+                        for (slot, value) in pair.iter_mut().zip(normal_pair(&mut random)) {
+                            *slot = (self.initializer_range * value) as f32;
+                        }
+                    }
+                }
+            }
+        }
+        let device = self.weights.device();
+        let values = Tensor::from_vec(values, self.len(), device)?;
+        self.weights.slice_set(&values, 0, 0)?;
+        Ok(())
+    }
+
+    /// Scalars in an arena.
+    pub fn len(&self) -> usize {
+        self.entries.last().map_or(0, |entry| entry.range().end)
+    }
+
+    /// Whether there is no parameter.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The arena of weights, f32 `[len]`.
+    pub fn weights(&self) -> &Tensor {
+        &self.weights
+    }
+
+    /// The arena of gradients, f32 `[len]`.
+    pub fn grads(&self) -> &Tensor {
+        &self.grads
+    }
+
+    /// Every parameter in arena order.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Every name in arena order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().map(|entry| entry.name.as_str())
+    }
+
+    /// Where `name` lies.
+    pub fn entry(&self, name: &str) -> Result<&Entry, NnError> {
+        self.by_name
+            .get(name)
+            .map(|&i| &self.entries[i])
+            .ok_or_else(|| NnError::UnknownParameter {
+                name: name.to_owned(),
+            })
+    }
+
+    /// Whether `name` is in the group with decoupled weight decay; see [`Entry::decays`].
+    pub fn decays(&self, name: &str) -> Result<bool, NnError> {
+        Ok(self.entry(name)?.decays())
+    }
+
+    /// The arena cut into the longest runs of one decay group: ranges in order, without gaps, and whether they decay.
+    pub fn decay_ranges(&self) -> Vec<(Range<usize>, bool)> {
+        let mut ranges: Vec<(Range<usize>, bool)> = Vec::new();
+        for entry in &self.entries {
+            match ranges.last_mut() {
+                Some((range, decays)) if *decays == entry.decays() => range.end = entry.range().end,
+                _ => ranges.push((entry.range(), entry.decays())),
+            }
+        }
+        ranges
+    }
+
+    /// The view of a weight, in its shape.
+    pub fn weight(&self, name: &str) -> Result<Tensor, NnError> {
+        self.view(&self.weights, name)
+    }
+
+    /// The view of a gradient, in its weight's shape.
+    pub fn grad(&self, name: &str) -> Result<Tensor, NnError> {
+        self.view(&self.grads, name)
+    }
+
+    /// Weight and gradient of `name`.
+    pub fn get(&self, name: &str) -> Result<Parameter, NnError> {
+        Ok(Parameter {
+            weight: self.weight(name)?,
+            grad: self.grad(name)?,
+        })
+    }
+
+    /// Copies `value` into a weight, widened to f32.
+    ///
+    /// # Errors
+    /// When there is no such weight, or `value` has another shape.
+    pub fn set(&self, name: &str, value: &Tensor) -> Result<(), NnError> {
+        let entry = self.entry(name)?;
+        if value.dims() != entry.shape.0.as_slice() {
+            return Err(NnError::ShapeMismatch {
+                name: name.to_owned(),
+                expected: entry.shape.clone(),
+                found: Shape(value.dims().to_vec()),
+            });
+        }
+        let value = value
+            .to_dtype(DType::F32)?
+            .to_device(self.weights.device())?
+            .flatten_all()?
+            .contiguous()?;
+        self.weights.slice_set(&value, 0, entry.offset)?;
+        Ok(())
+    }
+
+    /// Sets every gradient to zero.
+    pub fn zero_grads(&self) -> Result<(), NnError> {
+        Ok(self.grads.zero_set()?)
+    }
+
+    fn view(&self, arena: &Tensor, name: &str) -> Result<Tensor, NnError> {
+        let entry = self.entry(name)?;
+        let range = entry.range();
+        Ok(arena
+            .narrow(0, range.start, range.len())?
+            .reshape(entry.shape.0.as_slice())?)
+    }
+}
+
+/// The random stream of one tensor.
+fn stream(seed: u64, name: &str) -> ChaCha8Rng {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&seed.to_le_bytes());
+    hasher.update(name.as_bytes());
+    ChaCha8Rng::from_seed(*hasher.finalize().as_bytes())
+}
+
+/// Two independent standard normal values (Box and Muller).
+fn normal_pair(random: &mut ChaCha8Rng) -> [f64; 2] {
+    let radius = (-2.0 * (1.0 - random.random::<f64>()).ln()).sqrt();
+    let (sin, cos) = (std::f64::consts::TAU * random.random::<f64>()).sin_cos();
+    [radius * cos, radius * sin]
+}
