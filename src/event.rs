@@ -5,8 +5,11 @@
 //! [`Event::Unknown`] and shown, never misread.
 
 pub mod layout;
+mod line;
 mod record;
 mod request;
+pub mod tensorboard;
 
+pub use line::{LineError, complete_lines, parse_line, parse_request};
 pub use record::{DepthStep, Event, Record, StepRecord, VERSION};
 pub use request::{Request, RequestKind, StopKind};

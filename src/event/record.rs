@@ -48,8 +48,10 @@ pub enum Event {
         /// Scalars of MTP.
         mtp_parameters: u64,
         /// Model FLOPs of one token, forward and backward.
+        #[serde(default, with = "nullable")]
         flops_per_token: f64,
         /// Peak of the device in FLOP/s that MFU divides by; 0 when unknown.
+        #[serde(default, with = "nullable")]
         peak_flops: f64,
         /// MTP depths.
         mtp_depth: usize,
@@ -65,12 +67,14 @@ pub enum Event {
         /// Training tokens seen.
         tokens: u64,
         /// Mean main loss over held-out tokens, nats.
+        #[serde(with = "nullable")]
         loss: f64,
         /// Each MTP depth.
         mtp: Vec<DepthStep>,
         /// Tokens evaluated.
         eval_tokens: u64,
         /// Seconds it took.
+        #[serde(with = "nullable")]
         seconds: f64,
     },
     /// A complete checkpoint lies on disk.
@@ -82,6 +86,7 @@ pub enum Event {
         /// Size on disk.
         bytes: u64,
         /// Seconds it took.
+        #[serde(with = "nullable")]
         seconds: f64,
         /// BLAKE3 of the fp32 weights in arena order, hex.
         weights_hash: String,
@@ -187,16 +192,22 @@ pub struct StepRecord {
     #[serde(with = "nullable")]
     pub grad_norm: f64,
     /// Learning rate of this update.
+    #[serde(with = "nullable")]
     pub lr: f64,
     /// MTP loss scale lambda of this update; 0 without MTP.
+    #[serde(with = "nullable")]
     pub mtp_loss_scale: f64,
     /// Seconds of the whole step.
+    #[serde(with = "nullable")]
     pub step_seconds: f64,
     /// Seconds by part: `forward_backward`, `optimizer`, `data`, `other`.
+    #[serde(with = "nullable_map")]
     pub parts: BTreeMap<String, f64>,
     /// Tokens per second of this step.
+    #[serde(with = "nullable")]
     pub tokens_per_second: f64,
     /// Model FLOP utilisation in 0..1 of the peak stated in `started`; 0 when unknown.
+    #[serde(with = "nullable")]
     pub mfu: f64,
     /// Bytes allocated by tensors after the step.
     pub allocated: u64,
@@ -229,13 +240,39 @@ impl DepthStep {
 
 /// JSON has no NaN: a float that is not finite is written as `null` and read as NaN.
 mod nullable {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use serde::{Deserialize, Deserializer, Serializer};
 
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
     pub(super) fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
         value.is_finite().then_some(*value).serialize(serializer)
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
         Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
+    }
+}
+
+/// The same for the values of a map.
+mod nullable_map {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        map: &BTreeMap<String, f64>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let finite = map.iter().map(|(k, v)| (k, v.is_finite().then_some(*v)));
+        serializer.collect_map(finite)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<String, f64>, D::Error> {
+        let map = BTreeMap::<String, Option<f64>>::deserialize(deserializer)?;
+        Ok(map
+            .into_iter()
+            .map(|(k, v)| (k, v.unwrap_or(f64::NAN)))
+            .collect())
     }
 }
