@@ -240,7 +240,7 @@ impl DepthStep {
 
 /// JSON has no NaN: a float that is not finite is written as `null` and read as NaN.
 mod nullable {
-    use serde::{Deserialize, Deserializer, Serializer};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
     pub(super) fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
