@@ -1,3 +1,7 @@
 //! The `trestle` binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    trestle::cli::main()
+}
