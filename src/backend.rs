@@ -1,1 +1,6 @@
-//! Where a recipe runs.
+//! Where a recipe runs. For now on this machine, in a process of its own.
+
+mod error;
+pub mod local;
+
+pub use error::BackendError;

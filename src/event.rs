@@ -4,12 +4,14 @@
 //! last line is normal: a reader takes only lines that end in a newline. A record of a newer [`VERSION`] is kept as
 //! [`Event::Unknown`] and shown, never misread.
 
+mod info;
 pub mod layout;
 mod line;
 mod record;
 mod request;
 pub mod tensorboard;
 
+pub use info::{Parent, RunInfo};
 pub use line::{LineError, complete_lines, parse_line, parse_request};
 pub use record::{DepthStep, Event, Record, StepRecord, VERSION};
 pub use request::{Request, RequestKind, StopKind};

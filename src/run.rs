@@ -1,1 +1,18 @@
-//! The run directory: create, list, tail, series, compare.
+//! The run directory from outside: create, list, steer, follow, draw.
+//!
+//! A trainer alone appends to `events.jsonl`; everything here reads it or appends requests to `control.jsonl`. What is derived lies in
+//! `cache/` and may be deleted at any time.
+
+mod directory;
+mod error;
+mod list;
+mod request;
+mod status;
+mod tail;
+
+pub use directory::{CreateRun, RunDirectory, create, find, open};
+pub use error::RunError;
+pub use list::{Summary, list, summary};
+pub use request::{Answer, request, wait_for_answer};
+pub use status::{Status, is_live};
+pub use tail::{Batch, Tail};

@@ -1,0 +1,38 @@
+//! What a run is: the contents of `run.json`.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// What a run is, written once when its directory is made.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RunInfo {
+    /// Name of the run's folder.
+    pub id: String,
+    /// What its creator called it; several runs may share a name.
+    pub name: String,
+    /// Milliseconds since the Unix epoch by the creator's clock.
+    pub created_ms: i64,
+    /// The recipe file it was made from, absolute; relative paths of the recipe start at this file's folder.
+    pub source: Option<PathBuf>,
+    /// The changes given beside the recipe, as the text after `--set`.
+    pub overrides: Vec<String>,
+    /// The run that it continues with changes.
+    pub parent: Option<Parent>,
+    /// Words to find it by.
+    pub tags: Vec<String>,
+    /// Program version.
+    pub program: String,
+}
+
+/// Where a fork comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parent {
+    /// Id of the parent run.
+    pub run: String,
+    /// Checkpoint folder to start from, absolute.
+    pub checkpoint: PathBuf,
+    /// Updates that the checkpoint has behind it.
+    pub step: u64,
+}
