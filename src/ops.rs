@@ -1,1 +1,37 @@
 //! Tensor operations, one room a kernel family.
+//!
+//! An op is a pair of plain functions, `forward` and `backward`; no graph is recorded. Activations are packed, `[N, ...]` with `N`
+//! tokens, and [`CuSeqlens`] says where one sequence ends and the next begins: no op has a batch dimension. Weight gradients are
+//! added into views of the gradient arena, everything else is returned. On the CPU all tensors are contiguous `f32`.
+//!
+//! Each room has its door (`rms_norm.rs`: the math, the shapes, the choice of device) and its CPU form (`rms_norm/reference.rs`).
+//! An op that has no kernel for a tensor's device says so in an error that names both.
+//!
+//! Results are equal from run to run, bit by bit: work is cut into blocks whose size does not depend on the number of threads, and
+//! sums over blocks are taken in their order.
+
+mod arithmetic;
+mod cu_seqlens;
+mod host;
+mod matrix;
+mod scalar;
+
+pub mod adamw;
+pub mod attention;
+pub mod columns;
+pub mod conv1d;
+pub mod cross_entropy;
+pub mod embedding;
+pub mod gated_delta;
+pub mod gated_norm;
+pub mod gdn_gates;
+pub mod linear;
+pub mod reduce;
+pub mod rms_norm;
+pub mod rope;
+pub mod sigmoid_gate;
+pub mod silu_mul;
+
+pub use arithmetic::{add, add_assign, fill_zero, scale};
+pub use cu_seqlens::CuSeqlens;
+pub use host::{retain_heap, update};

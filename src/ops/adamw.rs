@@ -1,0 +1,52 @@
+//! AdamW with decoupled decay, on whole arenas.
+//!
+//! With `g = grad_scale * grad`: `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2) g^2`,
+//! `p = p (1 - lr wd) - lr / (1 - b1^t) * m / (sqrt(v / (1 - b2^t)) + eps)`, `t` counted from 1.
+
+mod reference;
+
+use candle_core::{Result, Tensor, bail};
+
+use super::host;
+
+/// The numbers of one update.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamW {
+    /// Learning rate.
+    pub lr: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Decoupled decay; a step multiplies the weights by `1 - lr * weight_decay`.
+    pub weight_decay: f64,
+    /// Number of the update being done, from 1.
+    pub step: u64,
+    /// Factor on the gradient: clipping and the division by token counts.
+    pub grad_scale: f64,
+}
+
+/// Updates `master`, `m` and `v` in place.
+///
+/// # Shapes
+/// all equal; views of four different arenas
+///
+/// # Errors
+/// When the shapes differ or `step` is 0.
+pub fn step(master: &Tensor, grad: &Tensor, m: &Tensor, v: &Tensor, update: AdamW) -> Result<()> {
+    for (name, tensor) in [("grad", grad), ("m", m), ("v", v)] {
+        host::check("adamw", name, tensor, master.dims())?;
+    }
+    if update.step == 0 {
+        bail!("adamw: updates are counted from 1");
+    }
+    let grad = host::read("adamw", grad)?;
+    let grad: &[f32] = &grad;
+    host::update("adamw", master, |master| {
+        host::update("adamw", m, |m| {
+            host::update("adamw", v, |v| reference::step(master, grad, m, v, update))
+        })
+    })??
+}

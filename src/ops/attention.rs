@@ -1,0 +1,99 @@
+//! Causal softmax attention with grouped key-value heads, each sequence of a packed batch on its own.
+//!
+//! `S = scale Q K^T` for keys up to the query, `P = softmax(S)`, `o = P V`, `lse = ln sum exp S`. Key-value head `j` serves query heads
+//! `j H / K .. (j + 1) H / K`. The backward computes `P = exp(S - lse)` again: with `delta = sum_d do o`,
+//! `dV = P^T do`, `dS = P (do V^T - delta)`, `dQ = scale dS K`, `dK = scale dS^T Q`.
+//!
+//! Scores exist for one head and one block of queries at a time, never for a whole sequence.
+
+mod reference;
+
+use candle_core::{Result, Tensor, bail};
+use reference::Geometry;
+
+use super::{CuSeqlens, host};
+
+/// The attention output and the log of the softmax denominator, `(o, lse)`.
+///
+/// # Shapes
+/// `q`, `o` `[N, H, D]`, `k`, `v` `[N, K, D]`, `lse [N, H]`
+pub fn forward(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    cu_seqlens: &CuSeqlens,
+    scale: f32,
+) -> Result<(Tensor, Tensor)> {
+    let geometry = geometry(q, k, v, cu_seqlens, scale)?;
+    let (q_values, k, v) = (
+        host::read("attention", q)?,
+        host::read("attention", k)?,
+        host::read("attention", v)?,
+    );
+    let (o, lse) = reference::forward(&q_values, &k, &v, cu_seqlens, geometry);
+    Ok((
+        host::tensor(o, q.shape())?,
+        host::tensor(lse, (q.dim(0)?, geometry.heads))?,
+    ))
+}
+
+/// The gradients `(dq, dk, dv)`; `o` and `lse` are the results of [`forward`].
+///
+/// # Shapes
+/// `d_o`, `o`, `q`, `dq` `[N, H, D]`, `k`, `v`, `dk`, `dv` `[N, K, D]`, `lse [N, H]`
+pub fn backward(
+    d_o: &Tensor,
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    o: &Tensor,
+    lse: &Tensor,
+    cu_seqlens: &CuSeqlens,
+    scale: f32,
+) -> Result<(Tensor, Tensor, Tensor)> {
+    let geometry = geometry(q, k, v, cu_seqlens, scale)?;
+    host::check("attention", "o", o, q.dims())?;
+    host::check("attention", "do", d_o, q.dims())?;
+    host::check("attention", "lse", lse, &[q.dim(0)?, geometry.heads])?;
+    let forward = reference::Forward {
+        q: &host::read("attention", q)?,
+        k: &host::read("attention", k)?,
+        v: &host::read("attention", v)?,
+        o: &host::read("attention", o)?,
+        lse: &host::read("attention", lse)?,
+    };
+    let (dq, dk, dv) = reference::backward(
+        &host::read("attention", d_o)?,
+        &forward,
+        cu_seqlens,
+        geometry,
+    );
+    Ok((
+        host::tensor(dq, q.shape())?,
+        host::tensor(dk, k.shape())?,
+        host::tensor(dv, v.shape())?,
+    ))
+}
+
+fn geometry(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    cu_seqlens: &CuSeqlens,
+    scale: f32,
+) -> Result<Geometry> {
+    let (n, heads, head_dim) = q.dims3()?;
+    let kv_heads = k.dim(1)?;
+    host::check("attention", "k", k, &[n, kv_heads, head_dim])?;
+    host::check("attention", "v", v, &[n, kv_heads, head_dim])?;
+    if kv_heads == 0 || heads % kv_heads != 0 {
+        bail!("attention: {heads} query heads over {kv_heads} key-value heads");
+    }
+    cu_seqlens.check("attention", n)?;
+    Ok(Geometry {
+        heads,
+        kv_heads,
+        head_dim,
+        scale,
+    })
+}

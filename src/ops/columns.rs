@@ -1,0 +1,54 @@
+//! Cuts the columns of a packed activation into tensors of their own, and joins them again.
+//!
+//! Query, key and value of the gated delta net are columns of one convolution; query and gate of full attention alternate within a
+//! head, which is the same cut on `[N H, 2 D]`. `split` and `join` are each other's inverse and each other's backward.
+
+mod reference;
+
+use candle_core::{Result, Tensor, bail};
+
+use super::host;
+
+/// Columns `[0, widths[0])`, `[widths[0], widths[0] + widths[1])`, ... of `x`, each contiguous.
+///
+/// # Shapes
+/// `x [M, C]`, results `[M, widths[i]]`
+///
+/// # Errors
+/// When the widths do not add up to `C`.
+pub fn split(x: &Tensor, widths: &[usize]) -> Result<Vec<Tensor>> {
+    let (rows, width) = x.dims2()?;
+    if widths.iter().sum::<usize>() != width {
+        bail!("columns: {widths:?} do not add up to {width}");
+    }
+    let parts = reference::split(&host::read("columns", x)?, rows, widths);
+    parts
+        .into_iter()
+        .zip(widths)
+        .map(|(part, width)| host::tensor(part, (rows, *width)))
+        .collect()
+}
+
+/// The tensors side by side.
+///
+/// # Shapes
+/// `parts[i] [M, C_i]`, result `[M, sum C_i]`
+pub fn join(parts: &[&Tensor]) -> Result<Tensor> {
+    let rows = parts.first().map_or(Ok(0), |part| part.dim(0))?;
+    let widths = parts
+        .iter()
+        .map(|part| part.dim(1))
+        .collect::<Result<Vec<_>>>()?;
+    for (part, width) in parts.iter().zip(&widths) {
+        host::check("columns", "a part", part, &[rows, *width])?;
+    }
+    let values = parts
+        .iter()
+        .map(|part| host::read("columns", part))
+        .collect::<Result<Vec<_>>>()?;
+    let values: Vec<&[f32]> = values.iter().map(|values| &**values).collect();
+    host::tensor(
+        reference::join(&values, rows, &widths),
+        (rows, widths.iter().sum::<usize>()),
+    )
+}

@@ -1,0 +1,161 @@
+//! Matrix products on slices.
+//!
+//! A [`Matrix`] is a slice with two strides, so a transpose costs nothing; [`Product`] says what becomes of the destination.
+
+use gemm::Parallelism;
+
+/// A matrix within a slice: element `(r, c)` lies at `r * row_stride + c * column_stride`.
+#[derive(Clone, Copy)]
+pub(super) struct Matrix<'a> {
+    values: &'a [f32],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// `[rows, columns]`, rows one after the other.
+    pub(super) fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
+        Self::strided(values, rows, columns, columns)
+    }
+
+    /// `[rows, columns]` whose rows begin `row_stride` apart.
+    pub(super) fn strided(
+        values: &'a [f32],
+        rows: usize,
+        columns: usize,
+        row_stride: usize,
+    ) -> Self {
+        assert!(
+            rows == 0 || columns == 0 || (rows - 1) * row_stride + columns <= values.len(),
+            "a matrix of {rows} rows {row_stride} apart and {columns} columns exceeds {} values",
+            values.len()
+        );
+        Self {
+            values,
+            rows,
+            columns,
+            row_stride,
+            column_stride: 1,
+        }
+    }
+
+    /// The transpose.
+    pub(super) fn t(self) -> Self {
+        Self {
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+            ..self
+        }
+    }
+}
+
+/// What a product does to its destination.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Into {
+    /// `dst = a b`; what was there is not read.
+    Overwrite,
+    /// `dst = dst + a b`.
+    Accumulate,
+}
+
+/// `dst [m, n] (+)= a [m, k] b [k, n]` on all threads, `dst` rows one after the other.
+pub(super) fn product(dst: &mut [f32], mode: Into, a: Matrix<'_>, b: Matrix<'_>) {
+    let columns = b.columns;
+    multiply(dst, columns, mode, a, b, Parallelism::Rayon(0));
+}
+
+/// [`product`] on the calling thread, `dst` rows `row_stride` apart.
+pub(super) fn product_here(
+    dst: &mut [f32],
+    row_stride: usize,
+    mode: Into,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+) {
+    multiply(dst, row_stride, mode, a, b, Parallelism::None);
+}
+
+fn multiply(
+    dst: &mut [f32],
+    row_stride: usize,
+    mode: Into,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    parallelism: Parallelism,
+) {
+    let (m, k, n) = (a.rows, a.columns, b.columns);
+    assert_eq!(k, b.rows, "inner dimensions of a product");
+    if m == 0 || n == 0 {
+        return;
+    }
+    assert!(
+        (m - 1) * row_stride + n <= dst.len() && row_stride >= n,
+        "destination of a {m} x {n} product"
+    );
+    let alpha = if mode == Into::Accumulate { 1.0 } else { 0.0 };
+    #[expect(unsafe_code, reason = "gemm takes pointers and strides")]
+    // SAFETY: `Matrix::strided` and the assertion above keep every index within its slice, `dst` is borrowed exclusively, and `f32`
+    // is the one element type.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            dst.as_mut_ptr(),
+            1,
+            row_stride as isize,
+            mode == Into::Accumulate,
+            a.values.as_ptr(),
+            a.column_stride as isize,
+            a.row_stride as isize,
+            b.values.as_ptr(),
+            b.column_stride as isize,
+            b.row_stride as isize,
+            alpha,
+            1.0,
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Into, Matrix, product, product_here};
+
+    #[test]
+    fn transposes_and_accumulation_follow_the_definition() {
+        let a = [1., 2., 3., 4., 5., 6.]; // [2, 3]
+        let b = [1., 0., 2., 1., 0., 3.]; // [2, 3]
+        let mut ab = [f32::NAN; 4];
+        product(
+            &mut ab,
+            Into::Overwrite,
+            Matrix::new(&a, 2, 3),
+            Matrix::new(&b, 2, 3).t(),
+        );
+        assert_eq!(ab, [7., 10., 16., 22.]);
+        product(
+            &mut ab,
+            Into::Accumulate,
+            Matrix::new(&a, 2, 3),
+            Matrix::new(&b, 2, 3).t(),
+        );
+        assert_eq!(ab, [14., 20., 32., 44.]);
+        let mut wide = [9f32; 8]; // a^T b is [3, 3]; here the first two columns of b, rows 2 + 1 apart
+        product_here(
+            &mut wide,
+            3,
+            Into::Overwrite,
+            Matrix::new(&a, 2, 3).t(),
+            Matrix::strided(&b, 2, 2, 3),
+        );
+        assert_eq!(wide, [5., 0., 9., 7., 0., 9., 9., 0.]);
+    }
+}
