@@ -12,6 +12,8 @@
 
 mod arithmetic;
 mod cu_seqlens;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod host;
 mod matrix;
 mod scalar;

@@ -2,6 +2,8 @@
 //!
 //! With `u = x r` and `du = dy (1 + w)`: `dw += sum_n dy u` and `dx = r (du - u mean(du u))`; `r` is computed again, not saved.
 
+#[cfg(feature = "cuda")]
+mod cuda;
 mod reference;
 
 use candle_core::{Result, Tensor};
@@ -14,7 +16,12 @@ use super::host;
 /// `x [.., D]`, `w [D]`, `y` as `x`
 pub fn forward(x: &Tensor, w: &Tensor, eps: f64) -> Result<Tensor> {
     let d = w.dims1()?;
-    host::rows("rms_norm", "x", x, d)?;
+    let n = host::rows("rms_norm", "x", x, d)?;
+    #[cfg(feature = "cuda")]
+    if let candle_core::Device::Cuda(device) = x.device() {
+        return cuda::forward(device, x, w, n, eps);
+    }
+    debug_assert_eq!(n * d, x.elem_count());
     let y = reference::forward(
         &host::read("rms_norm", x)?,
         &host::read("rms_norm", w)?,
@@ -29,9 +36,14 @@ pub fn forward(x: &Tensor, w: &Tensor, eps: f64) -> Result<Tensor> {
 /// `dy`, `x`, `dx` `[.., D]`, `w`, `dw` `[D]`
 pub fn backward(dy: &Tensor, x: &Tensor, w: &Tensor, eps: f64, dw: &Tensor) -> Result<Tensor> {
     let d = w.dims1()?;
-    host::rows("rms_norm", "x", x, d)?;
+    let n = host::rows("rms_norm", "x", x, d)?;
     host::check("rms_norm", "dy", dy, x.dims())?;
     host::check("rms_norm", "dw", dw, &[d])?;
+    #[cfg(feature = "cuda")]
+    if let candle_core::Device::Cuda(device) = x.device() {
+        return cuda::backward(device, dy, x, w, n, eps, dw);
+    }
+    debug_assert_eq!(n * d, x.elem_count());
     let (dy, values, w) = (
         host::read("rms_norm", dy)?,
         host::read("rms_norm", x)?,
