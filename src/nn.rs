@@ -4,8 +4,29 @@
 //! returns its output and what its backward needs; the backward takes that by value, adds weight gradients into the arena
 //! of [`Parameters`] and returns the gradient of its input. Nothing here changes a weight.
 
+mod attention;
+mod batch;
+mod batch_file;
+mod decoder_layer;
+mod device;
 mod error;
+mod gated_delta_net;
+mod loss;
+mod mlp;
+mod model;
+mod mtp;
 mod parameters;
+mod probe;
+mod recompute;
+mod shift;
 
+pub use batch::{Batch, Targets};
+pub use batch_file::BatchFile;
+pub use device::open_device;
 pub use error::NnError;
+pub use loss::{DepthLoss, LossScales, Normalisation, StepOutput};
+pub use model::{HiddenStates, Model};
 pub use parameters::{Entry, Parameter, Parameters};
+pub use probe::Probe;
+pub use recompute::{Part, Recompute};
+pub use shift::{shift, shift_context_parallel};

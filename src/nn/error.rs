@@ -1,5 +1,7 @@
 //! What can go wrong in a model.
 
+use std::path::PathBuf;
+
 use thiserror::Error;
 
 use crate::base::Shape;
@@ -45,5 +47,29 @@ pub enum NnError {
         id: u32,
         /// Rows of the embedding.
         vocab_size: usize,
+    },
+    /// A sequence that context parallelism cannot cut evenly.
+    #[error("a sequence of {length} tokens does not divide into {chunks} chunks")]
+    UnevenContextParallel {
+        /// Tokens of the sequence.
+        length: usize,
+        /// Twice the context-parallel degree.
+        chunks: usize,
+    },
+    /// A batch file that cannot be used.
+    #[error("{}: {problem}", path.display())]
+    BatchFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A device that this program or machine does not have.
+    #[error("{device} is not available: {reason}")]
+    DeviceUnavailable {
+        /// The device asked for.
+        device: &'static str,
+        /// Why not.
+        reason: String,
     },
 }

@@ -16,17 +16,21 @@ use super::host;
 ///
 /// # Errors
 /// When the widths do not add up to `C`.
-pub fn split(x: &Tensor, widths: &[usize]) -> Result<Vec<Tensor>> {
+pub fn split<const N: usize>(x: &Tensor, widths: &[usize; N]) -> Result<[Tensor; N]> {
     let (rows, width) = x.dims2()?;
     if widths.iter().sum::<usize>() != width {
         bail!("columns: {widths:?} do not add up to {width}");
     }
     let parts = reference::split(&host::read("columns", x)?, rows, widths);
-    parts
+    let parts: Vec<Tensor> = parts
         .into_iter()
         .zip(widths)
         .map(|(part, width)| host::tensor(part, (rows, *width)))
-        .collect()
+        .collect::<Result<_>>()?;
+    match parts.try_into() {
+        Ok(parts) => Ok(parts),
+        Err(_) => bail!("columns: {N} widths gave another number of parts"),
+    }
 }
 
 /// The tensors side by side.

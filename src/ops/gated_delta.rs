@@ -54,6 +54,17 @@ pub struct Saved {
     tasks: Vec<forward::TaskSaved>,
 }
 
+impl Saved {
+    /// Bytes that are kept until the backward, the inputs included.
+    pub fn bytes(&self) -> usize {
+        let inputs = [&self.q, &self.k, &self.v, &self.g, &self.beta];
+        let inputs: usize = inputs.iter().map(|input| input.elem_count()).sum();
+        let tasks = self.tasks.iter();
+        let tasks: usize = tasks.map(|t| t.states.len() + t.corrected.len()).sum();
+        (inputs + tasks) * size_of::<f32>()
+    }
+}
+
 /// The gradients of the inputs, of the same shapes.
 #[derive(Debug)]
 pub struct Grads {

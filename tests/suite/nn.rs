@@ -1,3 +1,10 @@
 //! The model against goldens, against candle's autograd, and against itself.
 
+mod forward;
+mod golden;
+mod invariants;
+mod mtp;
+mod oracle;
 mod parameters;
+mod recompute;
+mod shapes;

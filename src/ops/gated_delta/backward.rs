@@ -11,8 +11,15 @@
 //! dbeta_i = dR_i . V_i + K_i . Y_i
 //! ```
 //!
-//! `G_i` scales query `i` up and key `i` down, so its gradient is `Q_i . dQ_i + K_i . (beta Y)_i - K_i . (rest of dK)_i`, and for the
-//! last token `<S_after, dS>` on top; `dg` is its running sum from the end of the chunk.
+//! `g_t` decays whatever passes token `t`: what tokens from `t` on read of earlier ones, what they read of the state before the
+//! chunk, what earlier tokens leave for the state after it, and what that state keeps of the one before:
+//!
+//! ```text
+//! dg_t = sum_{j < t <= i} W_ij + sum_{i >= t} u_i + sum_{j < t} w_j + exp(G_last) <S, dS>
+//! W = E o Q K^T + beta M o K K^T     u_i = Q_i . exp(G_i) (dO S^T)_i - beta_i K_i . exp(G_i) (dR S^T)_i     w_j = K_j . f_j (N dS^T)_j
+//! ```
+//!
+//! (`Q . dQ - K . dK` summed from the end is the same number, as a difference of large sums that loses digits where memory is short.)
 
 use rayon::prelude::*;
 
@@ -150,7 +157,6 @@ fn backward_task(
                 keys: &keys,
                 decays: &decays,
                 state: state(index),
-                state_after: state(index + 1),
                 corrected: &saved.corrected[(done * shared + member * c) * dv..][..c * dv],
             };
             for (to, from) in scratch
@@ -161,7 +167,7 @@ fn backward_task(
                 to.copy_from_slice(from);
             }
             let d_state = &mut gradients.dstate[member * state_size..][..state_size];
-            let mut d_decay = view.solve(&mut scratch, d_state);
+            view.solve(&mut scratch, d_state);
             for (row, v) in inputs.value_rows(inputs.v, &chunk, head).enumerate() {
                 let d_r = &scratch.d_o_d_r[(c + row) * dv..][..dv];
                 let at = (done + row) * shared + member;
@@ -170,13 +176,11 @@ fn backward_task(
                     *to = decays.beta[row] * d_r;
                 }
             }
-            view.finish(&mut scratch, d_state, &mut d_decay, |row, d_beta| {
+            let d_decay = view.finish(&mut scratch, d_state, |row, d_beta| {
                 gradients.dbeta[(done + row) * shared + member] += d_beta;
             });
-            let mut sum = 0.0;
-            for row in (0..c).rev() {
-                sum += d_decay[row];
-                gradients.dg[(done + row) * shared + member] = sum;
+            for (row, d_g) in d_decay.into_iter().take(c).enumerate() {
+                gradients.dg[(done + row) * shared + member] = d_g;
             }
         }
         let query_scale = 1.0 / (dk as f32).sqrt();
@@ -210,7 +214,6 @@ struct ChunkView<'a> {
     keys: &'a Keys,
     decays: &'a Decays,
     state: &'a [f32],
-    state_after: &'a [f32],
     corrected: &'a [f32],
 }
 
@@ -223,8 +226,8 @@ impl ChunkView<'_> {
         Matrix::new(&self.keys.qk[self.c * self.dk..], self.c, self.dk)
     }
 
-    /// From `dO` in the upper half of `d_o_d_r` to `dR` in its lower half; begins the gradient of `G`.
-    fn solve(&self, scratch: &mut Scratch, d_state: &[f32]) -> [f32; CHUNK] {
+    /// From `dO` in the upper half of `d_o_d_r` to `dR` in its lower half.
+    fn solve(&self, scratch: &mut Scratch, d_state: &[f32]) {
         let Self {
             c, dk, dv, decays, ..
         } = *self;
@@ -249,19 +252,15 @@ impl ChunkView<'_> {
             Matrix::new(d_o, c, dv),
         );
         solve_lower_transposed(&scratch.a, d_r, c, dv);
-        let mut d_decay = [0f32; CHUNK];
-        d_decay[c - 1] = dot(self.state_after, d_state);
-        d_decay
     }
 
-    /// From `dO` and `dR` to `dQ`, `dK`, `dS`; completes the gradient of `G`, hands out the rest of that of `beta`.
+    /// From `dO` and `dR` to `dQ`, `dK`, `dS`; returns `dg`, hands out the rest of the gradient of `beta`.
     fn finish(
         &self,
         scratch: &mut Scratch,
         d_state: &mut [f32],
-        d_decay: &mut [f32; CHUNK],
         mut add_d_beta: impl FnMut(usize, f32),
-    ) {
+    ) -> [f32; CHUNK] {
         let Self {
             c, dk, dv, decays, ..
         } = *self;
@@ -288,6 +287,7 @@ impl ChunkView<'_> {
             }
             m[row..].fill(0.0);
         }
+        let mut d_g = self.decay_between(e, m);
 
         // dQ and Y
         for row in 0..c {
@@ -307,6 +307,13 @@ impl ChunkView<'_> {
             Matrix::new(&scratch.d_o_d_r, 2 * c, dv),
             state.t(),
         );
+        let mut read = 0.0;
+        for row in (0..c).rev() {
+            let of_query = dot(self.query(row), &scratch.dq_y[row * dk..][..dk]);
+            let of_key = dot(self.key(row), &scratch.dq_y[(c + row) * dk..][..dk]);
+            read += of_query + decays.beta[row] * of_key;
+            d_g[row] += read;
+        }
         product_here(
             &mut scratch.dq_y,
             dk,
@@ -324,11 +331,14 @@ impl ChunkView<'_> {
             corrected,
             d_state_matrix.t(),
         );
+        let whole = decays.from_start[c - 1];
+        let mut left = whole * dot(self.state, d_state);
         for row in 0..c {
             let (beta, to_end) = (decays.beta[row], decays.to_end[row]);
-            scratch.dk_rest[row * dk..][..dk]
-                .iter_mut()
-                .for_each(|d| *d *= to_end);
+            let rest = &mut scratch.dk_rest[row * dk..][..dk];
+            rest.iter_mut().for_each(|d| *d *= to_end);
+            d_g[row] += left;
+            left += dot(self.key(row), rest);
             scratch.e_m[(c + row) * c..][..c]
                 .iter_mut()
                 .for_each(|m| *m *= beta);
@@ -345,7 +355,6 @@ impl ChunkView<'_> {
         );
 
         // dS
-        let whole = decays.from_start[c - 1];
         d_state.iter_mut().for_each(|d| *d *= whole);
         product_here(
             d_state,
@@ -356,15 +365,11 @@ impl ChunkView<'_> {
         );
 
         for row in 0..c {
-            let q = &self.keys.qk[row * dk..][..dk];
-            let k = &self.keys.qk[(c + row) * dk..][..dk];
             let d_q = &scratch.dq_y[row * dk..][..dk];
             let y = &scratch.dq_y[(c + row) * dk..][..dk];
             let rest = &scratch.dk_rest[row * dk..][..dk];
-            let d_beta = dot(k, y);
-            add_d_beta(row, d_beta);
+            add_d_beta(row, dot(self.key(row), y));
             let beta = decays.beta[row];
-            d_decay[row] += dot(q, d_q) + beta * d_beta - dot(k, rest);
             scratch.dq_sum[row * dk..][..dk]
                 .iter_mut()
                 .zip(d_q)
@@ -373,5 +378,33 @@ impl ChunkView<'_> {
                 *sum += beta * y + rest;
             }
         }
+        d_g
+    }
+
+    /// The part of `dg` from what tokens of the chunk read of each other: `sum_{j < t <= i} W_ij`.
+    fn decay_between(&self, e: &[f32], m: &[f32]) -> [f32; CHUNK] {
+        let c = self.c;
+        let (queries, keys) = self.keys.products[..2 * c * c].split_at(c * c);
+        let mut d_g = [0f32; CHUNK];
+        let mut columns = [0f32; CHUNK]; // sum_{i >= t} W_ij
+        for t in (1..c).rev() {
+            let beta = self.decays.beta[t];
+            let at = t * c..t * c + t;
+            let weights = (e[at.clone()].iter().zip(&queries[at.clone()]))
+                .zip(m[at.clone()].iter().zip(&keys[at]));
+            for (column, ((e, q), (m, k))) in columns.iter_mut().zip(weights) {
+                *column += e * q + beta * m * k;
+            }
+            d_g[t] = columns[..t].iter().sum();
+        }
+        d_g
+    }
+
+    fn query(&self, row: usize) -> &[f32] {
+        &self.keys.qk[row * self.dk..][..self.dk]
+    }
+
+    fn key(&self, row: usize) -> &[f32] {
+        &self.keys.qk[(self.c + row) * self.dk..][..self.dk]
     }
 }
