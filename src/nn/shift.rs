@@ -53,9 +53,12 @@ pub fn shift_context_parallel<T: Copy + Default>(
         }
         // Where chunk `c` lies: its rank, and its first place there.
         let first = segment.start / cp;
-        let place = |c: usize| match c < cp {
-            true => (c, first),
-            false => (2 * cp - 1 - c, first + chunk),
+        let place = |c: usize| {
+            if c < cp {
+                (c, first)
+            } else {
+                (2 * cp - 1 - c, first + chunk)
+            }
         };
         for c in 0..2 * cp {
             let (rank, start) = place(c);

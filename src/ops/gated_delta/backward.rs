@@ -333,11 +333,11 @@ impl ChunkView<'_> {
         );
         let whole = decays.from_start[c - 1];
         let mut left = whole * dot(self.state, d_state);
-        for row in 0..c {
+        for (row, d_g) in d_g.iter_mut().enumerate().take(c) {
             let (beta, to_end) = (decays.beta[row], decays.to_end[row]);
             let rest = &mut scratch.dk_rest[row * dk..][..dk];
             rest.iter_mut().for_each(|d| *d *= to_end);
-            d_g[row] += left;
+            *d_g += left;
             left += dot(self.key(row), rest);
             scratch.e_m[(c + row) * c..][..c]
                 .iter_mut()

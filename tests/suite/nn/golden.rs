@@ -220,7 +220,7 @@ impl Comparison {
             )
             .unwrap();
         }
-        print!("{table}");
+        let _ = std::io::Write::write_all(&mut std::io::stdout(), table.as_bytes());
         assert!(
             self.failures.is_empty(),
             "{}:\n{}",

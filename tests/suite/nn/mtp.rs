@@ -154,9 +154,10 @@ fn shifts_repeat_megatrons_tables() {
             Some(ranks) => ranks.iter().collect(),
             None => vec![table],
         };
-        let mut shares: Vec<Vec<i64>> = match table["ranks"].is_null() {
-            true => vec![values],
-            false => ranks.iter().map(|rank| list(&rank["local"])).collect(),
+        let mut shares: Vec<Vec<i64>> = if table["ranks"].is_null() {
+            vec![values]
+        } else {
+            ranks.iter().map(|rank| list(&rank["local"])).collect()
         };
         for step in 0..table["times"].as_u64().unwrap() as usize {
             shares = match &shares[..] {

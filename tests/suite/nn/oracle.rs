@@ -50,9 +50,10 @@ impl<'a> Oracle<'a> {
             .map(|segment| (segment.start, segment.len()))
             .collect();
         let embedding = self.weight("model.embed_tokens.weight");
-        let head = match self.config.tie_word_embeddings {
-            true => embedding,
-            false => self.weight("lm_head.weight"),
+        let head = if self.config.tie_word_embeddings {
+            embedding
+        } else {
+            self.weight("lm_head.weight")
         };
         let embed = |ids: &[u32]| {
             let ids = Tensor::new(ids, &Device::Cpu).unwrap();
