@@ -180,12 +180,12 @@ pub enum DataSource {
     Bundled,
     /// Text files by glob; a blank-line-separated block, or the whole file, is a document.
     Text {
-        /// Glob, relative to the recipe's folder.
+        /// Glob; a loaded recipe has it joined with the folder of the file that says it.
         glob: String,
     },
     /// JSON lines by glob.
     Jsonl {
-        /// Glob, relative to the recipe's folder.
+        /// Glob; a loaded recipe has it joined with the folder of the file that says it.
         glob: String,
         /// Field with the text.
         field: String,

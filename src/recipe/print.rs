@@ -1,0 +1,50 @@
+//! Writes a resolved recipe as a document of its own.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use super::flat;
+use super::key::KEYS;
+use super::resolved::{DataSource, Init, Recipe};
+
+/// The recipe as TOML with every value in it. Loading it gives an equal recipe if its paths are absolute; make them so with
+/// [`Recipe::with_absolute_paths`].
+pub fn to_toml(recipe: &Recipe) -> String {
+    let values = flat::values(recipe);
+    let mut text = String::from("# Resolved by trestle: every value, defaults included.\n");
+    let mut section = "";
+    for key in KEYS {
+        let Some(value) = values.get(key.path) else {
+            continue;
+        };
+        if key.section() != section {
+            section = key.section();
+            let _ = writeln!(text, "\n[{section}]");
+        }
+        let _ = writeln!(text, "{} = {value}", key.name());
+    }
+    text
+}
+
+impl Recipe {
+    /// The recipe with every relative path joined to `folder`, which should be absolute.
+    #[must_use]
+    pub fn with_absolute_paths(mut self, folder: &Path) -> Self {
+        let join = |path: &mut PathBuf| *path = folder.join(&*path);
+        if let Init::HuggingFace(path) = &mut self.model.init {
+            join(path);
+        }
+        for source in &mut self.data.sources {
+            match source {
+                DataSource::Bundled => {}
+                DataSource::Text { glob } | DataSource::Jsonl { glob, .. } => {
+                    *glob = folder.join(&*glob).to_string_lossy().into_owned();
+                }
+            }
+        }
+        self.data.tokenizer.as_mut().map(join);
+        self.data.cache.as_mut().map(join);
+        join(&mut self.logging.runs);
+        self
+    }
+}

@@ -1,0 +1,290 @@
+//! Rules about values that must go together.
+
+use super::overlay::Overlay;
+use super::report::Report;
+use super::resolved::{Packing, Recipe, Recompute, ScheduleKind};
+use super::value::Value;
+use crate::base::Severity::{Error, Warning};
+use crate::plan::{self, BatchShape, Degrees};
+
+/// The layout of a recipe, for the planner.
+pub fn degrees(recipe: &Recipe) -> Degrees {
+    let parallel = &recipe.parallel;
+    Degrees {
+        tp: parallel.tp,
+        cp: parallel.cp,
+        ep: parallel.ep,
+        etp: parallel.etp,
+        dp: parallel.dp,
+        pp: parallel.pp,
+        vpp: parallel.vpp,
+        sequence_parallel: parallel.sequence_parallel,
+    }
+}
+
+/// The batch of a recipe, for the planner.
+pub fn batch_shape(recipe: &Recipe) -> BatchShape {
+    BatchShape {
+        seq_length: recipe.train.seq_length,
+        micro_batch_size: recipe.train.micro_batch_size,
+        global_batch_size: recipe.train.global_batch_size,
+    }
+}
+
+/// Checks a recipe whose values fit their keys one by one.
+pub(super) fn check(recipe: &Recipe, overlay: &Overlay, report: &mut Report<'_>) {
+    layout(recipe, report);
+    schedule(recipe, report);
+    packing(recipe, report);
+    recompute(recipe, overlay, report);
+    mtp(recipe, overlay, report);
+    intervals(recipe, report);
+}
+
+/// The code of a planner's rule.
+fn code(rule: &str) -> &'static str {
+    match rule {
+        "positive" => "E0310",
+        "heads-by-tp" => "E0311",
+        "kv-heads-by-tp" => "E0312",
+        "linear-key-heads" => "E0313",
+        "linear-value-heads" => "E0314",
+        "mlp-by-tp" => "E0315",
+        "vocab-by-tp" => "E0316",
+        "hidden-by-tp" => "E0317",
+        "no-experts" => "E0318",
+        "seq-by-cp" => "E0319",
+        "seq-by-tp" => "E0320",
+        "sequence-parallel" => "E0321",
+        "layers-by-pp" => "E0322",
+        "layers-by-vpp" => "E0323",
+        "vpp-needs-pp" => "E0324",
+        "micro-batches-by-pp" => "E0325",
+        "global-batch" => "E0326",
+        "max-position" => "W0401",
+        "micro-batches-fill-pipeline" => "W0402",
+        "mtp-on-last-stage" => "W0403",
+        _ => "E0300",
+    }
+}
+
+fn layout(recipe: &Recipe, report: &mut Report<'_>) {
+    let batch = batch_shape(recipe);
+    for violation in plan::check(&recipe.model.config, &degrees(recipe), &batch) {
+        let mut code = code(violation.rule);
+        if violation.rule == "kv-heads-by-tp" && violation.severity == Warning {
+            code = "W0404";
+        }
+        let mut keys = vec![violation.key];
+        keys.extend(Report::named_in(&violation.message));
+        keys.extend(["model.size", "model.hf"]);
+        let mut nearest = violation.nearest;
+        let current = current_of(violation.key, recipe);
+        nearest.sort_by_key(|text| {
+            text.parse::<i64>()
+                .map_or(i64::MAX, |n| (n - current.unwrap_or(n)).abs())
+        });
+        report
+            .add(violation.severity, code, &keys, violation.message)
+            .nearest(nearest);
+    }
+    let world = recipe.parallel.world_size();
+    if world > 1 {
+        let keys = ["parallel.tp", "parallel.pp", "parallel.dp", "parallel.cp"];
+        report
+            .add(
+                Warning,
+                "W0405",
+                &keys,
+                format!("the layout needs {world} ranks, but this version trains in 1 process"),
+            )
+            .hint("it can be planned and checked; to train here, set every degree to 1");
+        if recipe.data.packing == Packing::Packed && recipe.train.micro_batch_size > 1 {
+            report
+                .add(
+                    Warning,
+                    "W0406",
+                    &["train.micro_batch_size", "data.packing"],
+                    format!(
+                        "micro_batch_size = {} with packed rows: Megatron packs into 1 row",
+                        recipe.train.micro_batch_size
+                    ),
+                )
+                .nearest(["1".to_string()]);
+        }
+    }
+}
+
+fn current_of(key: &str, recipe: &Recipe) -> Option<i64> {
+    super::flat::values(recipe).get(key).and_then(Value::as_i64)
+}
+
+fn schedule(recipe: &Recipe, report: &mut Report<'_>) {
+    let (schedule, steps) = (&recipe.schedule, recipe.train.steps);
+    let (warmup, decay) = (schedule.warmup_steps, schedule.decay_steps);
+    if warmup >= steps {
+        report
+            .add(
+                Error,
+                "E0330",
+                &["schedule.warmup_steps", "train.steps"],
+                format!(
+                    "warmup_steps = {warmup} is not below steps = {steps}: the learning rate never reaches its peak"
+                ),
+            )
+            .nearest([(steps - 1).to_string()]);
+    }
+    let has_curve = schedule.kind != ScheduleKind::Constant;
+    if has_curve && warmup < steps && decay <= warmup {
+        report
+            .add(
+                Error,
+                "E0331",
+                &["schedule.decay_steps", "schedule.warmup_steps", "train.steps"],
+                format!(
+                    "decay_steps = {decay} is not above warmup_steps = {warmup}: the curve has no room"
+                ),
+            )
+            .nearest([steps.to_string()]);
+    }
+    if schedule.kind == ScheduleKind::Wsd && warmup + schedule.wsd_decay_steps > decay.max(warmup) {
+        report
+            .add(
+                Error,
+                "E0332",
+                &["schedule.wsd_decay_steps", "schedule.decay_steps", "schedule.warmup_steps"],
+                format!(
+                    "wsd_decay_steps = {} and warmup_steps = {warmup} do not fit into decay_steps = {decay}",
+                    schedule.wsd_decay_steps
+                ),
+            )
+            .nearest([decay.saturating_sub(warmup).to_string()]);
+    }
+    let (lr, min_lr) = (recipe.optimizer.lr, schedule.min_lr);
+    if min_lr > lr {
+        report
+            .add(
+                Error,
+                "E0333",
+                &["schedule.min_lr", "optimizer.lr"],
+                format!("min_lr = {min_lr:?} is above the peak lr = {lr:?}"),
+            )
+            .nearest([format!("{lr:?}"), "0.0".into()]);
+    }
+}
+
+fn packing(recipe: &Recipe, report: &mut Report<'_>) {
+    let cp = recipe.parallel.cp;
+    if recipe.data.packing == Packing::Packed && cp > 1 {
+        report
+            .add(
+                Error,
+                "E0340",
+                &["data.packing", "parallel.cp"],
+                format!(
+                    "packed documents have any length, but cp = {cp} needs each to be a multiple of 2 * cp = {}",
+                    2 * cp
+                ),
+            )
+            .nearest(["\"concat\"".to_string()]);
+    }
+}
+
+fn recompute(recipe: &Recipe, overlay: &Overlay, report: &mut Report<'_>) {
+    let keys = ["recompute.modules", "recompute.mode"];
+    match &recipe.recompute {
+        Recompute::Selective(modules) => {
+            if modules.is_empty() {
+                report
+                    .add(
+                        Error,
+                        "E0341",
+                        &keys,
+                        "recompute.mode = \"selective\" with 0 modules recomputes nothing".into(),
+                    )
+                    .nearest(["[\"core_attn\"]".to_string()]);
+            }
+        }
+        mode => {
+            if overlay.values.contains_key("recompute.modules") {
+                let word = if *mode == Recompute::Full {
+                    "full"
+                } else {
+                    "none"
+                };
+                report
+                    .add(
+                        Warning,
+                        "W0410",
+                        &keys,
+                        format!("recompute.modules counts only with mode = \"selective\", but mode = \"{word}\""),
+                    )
+                    .hint("remove it, or set recompute.mode to selective");
+            }
+        }
+    }
+}
+
+fn mtp(recipe: &Recipe, overlay: &Overlay, report: &mut Report<'_>) {
+    let depth = recipe.model.config.mtp_num_hidden_layers;
+    if depth == 0
+        && let Some(located) = overlay.values.get("mtp.loss_scale")
+    {
+        report
+            .add(
+                Warning,
+                "W0411",
+                &["mtp.loss_scale"],
+                format!(
+                    "mtp.loss_scale = {} counts only if the model has MTP, but mtp_num_hidden_layers = 0",
+                    located.value
+                ),
+            )
+            .hint("the depth is the model's: set model.mtp_num_hidden_layers, or remove the scale");
+    }
+    let longest = recipe.train.seq_length;
+    if depth + 1 >= longest {
+        report
+            .add(
+                Error,
+                "E0350",
+                &["train.seq_length", "model.mtp_num_hidden_layers"],
+                format!(
+                    "seq_length = {longest} leaves no label at MTP depth {depth}, which predicts {} tokens ahead",
+                    depth + 1
+                ),
+            )
+            .nearest([(depth + 2).to_string()]);
+    }
+}
+
+fn intervals(recipe: &Recipe, report: &mut Report<'_>) {
+    let train = &recipe.train;
+    if train.eval_interval > 0 && recipe.data.validation_fraction == 0.0 {
+        report
+            .add(
+                Warning,
+                "W0420",
+                &["data.validation_fraction", "train.eval_interval"],
+                format!(
+                    "eval_interval = {} with validation_fraction = 0: there is no text to evaluate on",
+                    train.eval_interval
+                ),
+            )
+            .hint("hold out a share of documents, or set train.eval_interval = 0");
+    }
+    let checkpoint = &recipe.checkpoint;
+    if !checkpoint.at_end && (checkpoint.interval == 0 || checkpoint.interval > train.steps) {
+        report
+            .add(
+                Warning,
+                "W0421",
+                &["checkpoint.at_end", "checkpoint.interval"],
+                format!(
+                    "at_end = false and interval = {} in {} steps: nothing is ever saved",
+                    checkpoint.interval, train.steps
+                ),
+            )
+            .nearest(["true".to_string()]);
+    }
+}
