@@ -135,7 +135,7 @@ fn pure_rooms_touch_neither_files_nor_clock() {
             let touches = |forbidden: &&str| {
                 whole == *forbidden || whole.starts_with(&format!("{forbidden}::"))
             };
-            if WORLD.iter().any(|forbidden| touches(forbidden)) {
+            if WORLD.iter().any(touches) {
                 wrong.push(format!("{}:{line}: `{whole}` in a pure room", source.file));
             }
         }
