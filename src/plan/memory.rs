@@ -134,7 +134,9 @@ pub fn memory_by_stage(
         terms.retain(|term| term.bytes.0 > 0);
         MemoryEstimate {
             stage: stage.pp,
-            total: terms.iter().map(|term| term.bytes).sum(),
+            total: terms.iter().fold(Bytes(0), |sum, term| {
+                Bytes(sum.0.saturating_add(term.bytes.0))
+            }),
             terms,
         }
     };
@@ -193,7 +195,10 @@ fn parameter_terms(
         };
         MemoryTerm {
             name,
-            bytes: Bytes((count * each).div_ceil(over as u64)),
+            bytes: Bytes(
+                u64::try_from((u128::from(count) * u128::from(each)).div_ceil(over as u128))
+                    .unwrap_or(u64::MAX),
+            ),
             formula: format!("{count} parameters * {each} B{cut}"),
         }
     };
@@ -282,7 +287,10 @@ fn activation_terms(
     stage: &Stage,
 ) -> Vec<MemoryTerm> {
     let size = shape.storage.activations().size();
-    let tokens = (shape.seq_length * shape.micro_batch_size).div_ceil(degrees.cp);
+    let tokens = shape
+        .seq_length
+        .saturating_mul(shape.micro_batch_size)
+        .div_ceil(degrees.cp);
     let h = config.hidden_size;
     let residual_cut = if degrees.sequence_parallel {
         degrees.tp
@@ -291,7 +299,10 @@ fn activation_terms(
     };
     let scalars =
         |kept: Kept| kept.residual.div_ceil(residual_cut) + kept.parallel.div_ceil(degrees.tp);
-    let bytes = |scalars: usize| Bytes(tokens as u64 * scalars as u64 * size);
+    let bytes = |scalars: usize| {
+        let bytes = (tokens as u64).saturating_mul(scalars as u64);
+        Bytes(bytes.saturating_mul(size))
+    };
     let residual = |residual| Kept {
         residual,
         parallel: 0,
@@ -365,7 +376,7 @@ fn activation_terms(
         let f32 = DType::F32.size();
         terms.push(MemoryTerm {
             name: "logits chunk",
-            bytes: Bytes(chunk as u64 * vocab as u64 * f32),
+            bytes: Bytes((chunk as u64 * f32).saturating_mul(vocab as u64)),
             formula: format!("{chunk} tokens * V {vocab} * {f32} B"),
         });
     }

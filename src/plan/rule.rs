@@ -49,11 +49,11 @@ pub fn check(config: &TextConfig, degrees: &Degrees, batch: &BatchShape) -> Vec<
 
 /// Every rule that applies, in the order that people read them: ranks, heads, sequence, layers, batch, MTP.
 ///
-/// They are Megatron's, so that a layout that passes also starts there. A size of 0 hides all other rules.
+/// They are Megatron's, so that a layout that passes also starts there. A size out of range hides all other rules.
 pub fn rules(config: &TextConfig, degrees: &Degrees, batch: &BatchShape) -> Vec<Rule> {
-    let zeros = zeros(degrees, batch);
-    if !zeros.is_empty() {
-        return zeros;
+    let out_of_range = out_of_range(degrees, batch);
+    if !out_of_range.is_empty() {
+        return out_of_range;
     }
     let mut list = vec![world(degrees)];
     list.extend(heads(config, degrees));
@@ -70,15 +70,24 @@ fn holds(statement: String) -> Rule {
     }
 }
 
-/// A rule that `value` must divide by `divisor`; `legal` says which values of the key would do, around `current`.
+/// Which values of a key would do.
+#[derive(Clone, Copy)]
+enum Legal<'a> {
+    /// Multiples of a number.
+    MultipleOf(usize),
+    /// Those of which it is true.
+    If(&'a dyn Fn(usize) -> bool),
+}
+
+/// A rule that one number must divide another.
 struct Division<'a> {
     rule: &'static str,
     /// The name of the dividend and its value.
     of: (&'a str, usize),
     /// The name of the divisor and its value.
     by: (&'a str, usize),
-    /// The key to change, its value, and whether another value would do.
-    key: (&'static str, usize, &'a dyn Fn(usize) -> bool),
+    /// The key to change, its value, and which other values would do.
+    key: (&'static str, usize, Legal<'a>),
 }
 
 impl Division<'_> {
@@ -104,9 +113,17 @@ impl Division<'_> {
 }
 
 /// The closest legal value below and above, looking as far as twice the value.
-fn nearest(current: usize, legal: &dyn Fn(usize) -> bool) -> Vec<String> {
-    let below = (1..current).rev().find(|&n| legal(n));
-    let above = (current + 1..=2 * current.max(8)).find(|&n| legal(n));
+fn nearest(current: usize, legal: Legal) -> Vec<String> {
+    let (below, above) = match legal {
+        Legal::MultipleOf(unit) => {
+            let below = current / unit * unit;
+            (Some(below).filter(|&n| n > 0), Some(below + unit))
+        }
+        Legal::If(legal) => (
+            (1..current).rev().find(|&n| legal(n)),
+            (current + 1..=2 * current.max(8)).find(|&n| legal(n)),
+        ),
+    };
     below
         .into_iter()
         .chain(above)
@@ -114,34 +131,38 @@ fn nearest(current: usize, legal: &dyn Fn(usize) -> bool) -> Vec<String> {
         .collect()
 }
 
-fn zeros(degrees: &Degrees, batch: &BatchShape) -> Vec<Rule> {
+/// Sizes that are 0, or so large that their product could overflow.
+fn out_of_range(degrees: &Degrees, batch: &BatchShape) -> Vec<Rule> {
     let sizes = [
-        ("parallel.tp", degrees.tp),
-        ("parallel.cp", degrees.cp),
-        ("parallel.ep", degrees.ep),
-        ("parallel.etp", degrees.etp),
-        ("parallel.dp", degrees.dp),
-        ("parallel.pp", degrees.pp),
-        ("parallel.vpp", degrees.vpp),
-        ("train.seq_length", batch.seq_length),
-        ("train.micro_batch_size", batch.micro_batch_size),
-        ("train.global_batch_size", batch.global_batch_size),
+        ("parallel.tp", degrees.tp, 1 << 15),
+        ("parallel.cp", degrees.cp, 1 << 15),
+        ("parallel.ep", degrees.ep, 1 << 15),
+        ("parallel.etp", degrees.etp, 1 << 15),
+        ("parallel.dp", degrees.dp, 1 << 15),
+        ("parallel.pp", degrees.pp, 1 << 15),
+        ("parallel.vpp", degrees.vpp, 1 << 15),
+        ("train.seq_length", batch.seq_length, 1 << 30),
+        ("train.micro_batch_size", batch.micro_batch_size, 1 << 30),
+        ("train.global_batch_size", batch.global_batch_size, 1 << 30),
     ];
-    let is_zero = |&(_, size): &(&str, usize)| size == 0;
-    sizes
-        .into_iter()
-        .filter(is_zero)
-        .map(|(key, _)| Rule {
-            statement: format!("{key} at least 1"),
+    let rule = |(key, size, most): (&'static str, usize, usize)| {
+        let (must, nearest) = match size {
+            0 => ("at least 1".to_owned(), 1),
+            _ if size > most => (format!("at most {most}"), most),
+            _ => return None,
+        };
+        Some(Rule {
+            statement: format!("{key} {must}"),
             violation: Some(Violation {
-                rule: "positive",
+                rule: "range",
                 severity: Severity::Error,
-                message: format!("{key} = 0, but it must be at least 1"),
-                nearest: vec!["1".into()],
+                message: format!("{key} = {size}, but it must be {must}"),
+                nearest: vec![nearest.to_string()],
                 key,
             }),
         })
-        .collect()
+    };
+    sizes.into_iter().filter_map(rule).collect()
 }
 
 fn world(degrees: &Degrees) -> Rule {
@@ -173,19 +194,18 @@ fn heads(config: &TextConfig, degrees: &Degrees) -> Vec<Rule> {
             rule,
             of: (name, value),
             by: ("tp", tp),
-            key: ("parallel.tp", tp, &legal_tp),
+            key: ("parallel.tp", tp, Legal::If(&legal_tp)),
         }
         .check()
     };
     let legal_cp =
         |n: usize| key_heads.is_multiple_of(tp * n) && value_heads.is_multiple_of(tp * n);
     // Blame context parallel if tensor parallel alone would do.
-    let blame: (&'static str, usize, &dyn Fn(usize) -> bool) =
-        if cp > 1 && legal_tp_alone(config, tp) {
-            ("parallel.cp", cp, &legal_cp)
-        } else {
-            ("parallel.tp", tp, &legal_tp)
-        };
+    let blame = if cp > 1 && legal_tp_alone(config, tp) {
+        ("parallel.cp", cp, Legal::If(&legal_cp))
+    } else {
+        ("parallel.tp", tp, Legal::If(&legal_tp))
+    };
     let by_both = |rule, name, value| {
         Division {
             rule,
@@ -259,7 +279,7 @@ fn key_value(config: &TextConfig, tp: usize, legal_tp: &dyn Fn(usize) -> bool) -
             message: format!(
                 "num_key_value_heads = {kv} and tp = {tp}: one must be a multiple of the other"
             ),
-            nearest: nearest(tp, legal_tp),
+            nearest: nearest(tp, Legal::If(legal_tp)),
             key: "parallel.tp",
         }
     };
@@ -279,8 +299,7 @@ fn sequence(config: &TextConfig, degrees: &Degrees, batch: &BatchShape) -> Vec<R
         (false, true) => tp,
         (false, false) => 1,
     };
-    let legal = |n: usize| n.is_multiple_of(unit);
-    let key = ("train.seq_length", seq, &legal as &dyn Fn(usize) -> bool);
+    let key = ("train.seq_length", seq, Legal::MultipleOf(unit));
     if cp > 1 {
         let rule = Division {
             rule: "seq-by-cp",
@@ -338,7 +357,11 @@ fn layers(config: &TextConfig, degrees: &Degrees, batch: &BatchShape) -> Vec<Rul
             rule: "layers-by-pp",
             of: ("num_hidden_layers", layers),
             by: ("pp", pp),
-            key: ("parallel.pp", pp, &|n| layers.is_multiple_of(n * vpp)),
+            key: (
+                "parallel.pp",
+                pp,
+                Legal::If(&|n| layers.is_multiple_of(n * vpp)),
+            ),
         };
         list.push(rule.check());
     }
@@ -358,7 +381,11 @@ fn layers(config: &TextConfig, degrees: &Degrees, batch: &BatchShape) -> Vec<Rul
                 rule: "layers-by-vpp",
                 of: ("layers of a stage", layers / pp),
                 by: ("vpp", vpp),
-                key: ("parallel.vpp", vpp, &|n| (layers / pp).is_multiple_of(n)),
+                key: (
+                    "parallel.vpp",
+                    vpp,
+                    Legal::If(&|n| (layers / pp).is_multiple_of(n)),
+                ),
             };
             list.push(rule.check());
         }
@@ -371,9 +398,11 @@ fn layers(config: &TextConfig, degrees: &Degrees, batch: &BatchShape) -> Vec<Rul
                 rule: "micro-batches-by-pp",
                 of: ("micro-batches", micro_batches),
                 by: ("pp", pp),
-                key: ("train.global_batch_size", batch.global_batch_size, &|n| {
-                    n.is_multiple_of(step * pp)
-                }),
+                key: (
+                    "train.global_batch_size",
+                    batch.global_batch_size,
+                    Legal::MultipleOf(step * pp),
+                ),
             };
             list.push(rule.check());
         }
@@ -416,17 +445,13 @@ fn batches(degrees: &Degrees, batch: &BatchShape) -> Vec<Rule> {
         rule: "global-batch",
         of: ("global_batch_size", batch.global_batch_size),
         by: ("micro_batch_size * dp", step),
-        key: ("train.global_batch_size", batch.global_batch_size, &|n| {
-            n.is_multiple_of(step)
-        }),
+        key: (
+            "train.global_batch_size",
+            batch.global_batch_size,
+            Legal::MultipleOf(step),
+        ),
     };
-    let mut rule = rule.check();
-    if let Some(violation) = &mut rule.violation
-        && batch.global_batch_size < step
-    {
-        violation.nearest = vec![step.to_string()];
-    }
-    vec![rule]
+    vec![rule.check()]
 }
 
 fn lcm(a: usize, b: usize) -> usize {

@@ -118,9 +118,31 @@ impl TextConfig {
             ("max_position_embeddings", self.max_position_embeddings),
         ];
         for (key, value) in counts {
-            if value == 0 {
-                return Err(impossible(key, 0, "at least 1"));
-            }
+            in_range(key, key, value)?;
+        }
+        in_range(
+            "mtp_num_hidden_layers",
+            "mtp_num_hidden_layers",
+            self.mtp_num_hidden_layers.max(1),
+        )?;
+        for (key, heads, width) in [
+            (
+                "num_attention_heads * head_dim",
+                self.num_attention_heads,
+                self.head_dim,
+            ),
+            (
+                "linear_num_key_heads * linear_key_head_dim",
+                self.linear_num_key_heads,
+                self.linear_key_head_dim,
+            ),
+            (
+                "linear_num_value_heads * linear_value_head_dim",
+                self.linear_num_value_heads,
+                self.linear_value_head_dim,
+            ),
+        ] {
+            in_range(key, "", heads * width)?;
         }
         if self.layer_types.len() != self.num_hidden_layers {
             return Err(disagree(
@@ -315,10 +337,9 @@ impl<'a> Keys<'a> {
     }
 
     fn count(&self, key: &str, default: usize) -> Result<usize, SpecError> {
-        match self.integer(key, default)? {
-            0 => Err(impossible(&self.name(key), 0, "at least 1")),
-            n => Ok(n),
-        }
+        let value = self.integer(key, default)?;
+        in_range(&self.name(key), key, value)?;
+        Ok(value)
     }
 
     fn positive(&self, places: &[String], default: f64) -> Result<f64, SpecError> {
@@ -429,6 +450,21 @@ fn disagree(
         right: right.0.into(),
         right_value: right.1.to_string(),
         rule,
+    }
+}
+
+/// Refuses 0, and numbers so large that sums over a model's scalars could overflow; `key` says which limit counts.
+fn in_range(name: &str, key: &str, value: usize) -> Result<(), SpecError> {
+    let (limit, must) = match key {
+        "num_hidden_layers" => (1 << 10, "at most 1024"),
+        "mtp_num_hidden_layers" => (1 << 6, "at most 64"),
+        "max_position_embeddings" => (1 << 40, "at most 2^40"),
+        _ => (1 << 24, "at most 2^24"),
+    };
+    match value {
+        0 => Err(impossible(name, 0, "at least 1")),
+        _ if value > limit => Err(impossible(name, value, must)),
+        _ => Ok(()),
     }
 }
 

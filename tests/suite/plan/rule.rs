@@ -238,7 +238,15 @@ fn a_dense_model_has_no_experts_to_spread() {
 }
 
 #[test]
-fn a_size_of_zero_is_the_only_thing_said() {
+fn a_size_out_of_range_is_the_only_thing_said() {
+    let huge = BatchShape {
+        global_batch_size: usize::MAX,
+        micro_batch_size: usize::MAX,
+        ..BATCH
+    };
+    let list = check(&model("9b"), &Degrees::default(), &huge);
+    assert_eq!(list.len(), 2);
+    assert_eq!(list[1].nearest, ["1073741824"]);
     let list = check(
         &model("9b"),
         &Degrees {

@@ -194,6 +194,16 @@ fn wrong_values_are_named_with_their_numbers() {
         ),
         ("hidden_size", json!(-1), "found -1"),
         (
+            "num_hidden_layers",
+            json!(1_000_000_000),
+            "`num_hidden_layers` = 1000000000, but it must be at most 1024",
+        ),
+        (
+            "head_dim",
+            json!(1 << 23),
+            "`num_attention_heads * head_dim` = 33554432, but it must be at most 2^24",
+        ),
+        (
             "num_attention_heads",
             json!(0),
             "`num_attention_heads` = 0, but it must be at least 1",
