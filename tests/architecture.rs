@@ -210,6 +210,7 @@ fn paths_are_read_from_every_form() {
             use super::super::ops; /* crate::block /* nested */ crate::block */
             const A: char = '"'; const B: &str = r"crate::raw"; use self::own;
             fn g<'a>(_: &'a str) -> crate::event::Event {}
+            fn h<'a>() -> impl Iterator + use<'a> { let x = 1; [x].into_iter() }
         "#
         .into(),
     };
@@ -329,7 +330,8 @@ fn names(source: &Source) -> Vec<Named> {
                 depth += 1;
                 at += 2;
             }
-            "use" => {
+            // `use<'a>` in a type is no import.
+            "use" if tokens.get(at + 1).is_none_or(|token| token.text != "<") => {
                 let mut tree = Vec::new();
                 at = use_tree(&tokens, at + 1, &[], &mut tree);
                 let absolute = |named: Named| absolute(named, &module());
@@ -368,8 +370,10 @@ fn use_tree(tokens: &[Token], mut at: usize, prefix: &[String], list: &mut Vec<N
                 is_group = true;
                 at += 1;
                 while tokens.get(at).is_some_and(|token| token.text != "}") {
-                    at = use_tree(tokens, at, &path, list);
-                    at += usize::from(tokens.get(at).is_some_and(|token| token.text == ","));
+                    let end = use_tree(tokens, at, &path, list);
+                    // A comma, or what is no import at all: go on in any case.
+                    let is_comma = tokens.get(end).is_some_and(|token| token.text == ",");
+                    at = end + usize::from(is_comma || end == at);
                 }
             }
             // The new name of `as` is no part of the path.
