@@ -1,8 +1,47 @@
 //! Opens the workbench.
 
+use std::fs;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
 use super::arguments::WorkbenchArguments;
 use super::{Context, Exit, Outcome};
+use crate::tui::{self, Options, TuiError};
 
-pub(super) fn run(_arguments: &WorkbenchArguments, _context: &Context) -> Outcome {
-    Err(Exit::Failure.because("workbench is not part of this build yet"))
+pub(super) fn run(arguments: &WorkbenchArguments, context: &Context) -> Outcome {
+    let recipes = arguments
+        .recipes
+        .clone()
+        .unwrap_or_else(|| PathBuf::from("recipes"));
+    let options = Options {
+        recipes,
+        runs: context.runs_dir(),
+        keymap: keymap(),
+    };
+    let farewell = tui::run(options).map_err(|error| match error {
+        TuiError::NoTerminal(_) => Exit::Failure
+            .because(error.to_string())
+            .hint("`trestle --help` lists what works without one, such as `trestle train`"),
+        TuiError::Terminal(_) => Exit::Failure.because(error.to_string()),
+    })?;
+    if let Some(run) = farewell.detached
+        && std::io::stdout().is_terminal()
+    {
+        let name = run.file_name().unwrap_or_default().to_string_lossy();
+        context.out.line(&format!(
+            "{name} goes on training; `trestle` shows it again, `trestle stop {name}` stops it"
+        ))?;
+    }
+    Ok(())
+}
+
+/// The user's keymap file, if there is one.
+fn keymap() -> Option<(PathBuf, String)> {
+    let config = std::env::var_os("XDG_CONFIG_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".config")))?;
+    let path = config.join("trestle/keys.toml");
+    let text = fs::read_to_string(&path).ok()?;
+    Some((path, text))
 }

@@ -1,0 +1,117 @@
+//! The search box: what is looked for and how a text is compared with it.
+
+use nucleo_matcher::pattern::{CaseMatching, Normalization, Pattern};
+use nucleo_matcher::{Config, Matcher, Utf32Str};
+use tui_input::Input;
+
+/// How a text is compared with the query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SearchMode {
+    /// Letters in order, gaps allowed; words separated by spaces all have to match.
+    #[default]
+    Fuzzy,
+    /// As a part of the text, case ignored unless the query has upper case.
+    Exact,
+    /// With `*` and `?`.
+    Glob,
+}
+
+impl SearchMode {
+    /// The next mode in the box's cycle.
+    pub fn next(self) -> Self {
+        match self {
+            Self::Fuzzy => Self::Exact,
+            Self::Exact => Self::Glob,
+            Self::Glob => Self::Fuzzy,
+        }
+    }
+
+    /// The name in the box.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fuzzy => "fuzzy",
+            Self::Exact => "exact",
+            Self::Glob => "glob",
+        }
+    }
+}
+
+/// An open search box.
+#[derive(Debug, Clone, Default)]
+pub struct Search {
+    /// The typed query.
+    pub input: Input,
+    /// How it compares.
+    pub mode: SearchMode,
+    /// The query to return to on escape.
+    pub before: Query,
+}
+
+/// A committed query; an empty one matches everything.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Query {
+    /// What is looked for.
+    pub text: String,
+    /// How it compares.
+    pub mode: SearchMode,
+}
+
+impl Query {
+    /// Whether it matches everything.
+    pub fn is_empty(&self) -> bool {
+        self.text.trim().is_empty()
+    }
+
+    /// How well `text` matches; `None` if it does not.
+    pub fn score(&self, text: &str) -> Option<u32> {
+        let query = self.text.trim();
+        if query.is_empty() {
+            return Some(0);
+        }
+        match self.mode {
+            SearchMode::Fuzzy => {
+                let pattern = Pattern::parse(query, CaseMatching::Smart, Normalization::Smart);
+                let mut matcher = Matcher::new(Config::DEFAULT.match_paths());
+                let mut buffer = Vec::new();
+                pattern.score(Utf32Str::new(text, &mut buffer), &mut matcher)
+            }
+            SearchMode::Exact => {
+                let found = if query.chars().any(char::is_uppercase) {
+                    text.contains(query)
+                } else {
+                    text.to_lowercase().contains(query)
+                };
+                found.then_some(1)
+            }
+            SearchMode::Glob => {
+                let pattern = glob::Pattern::new(&format!("*{query}*")).ok()?;
+                pattern.matches(text).then_some(1)
+            }
+        }
+    }
+
+    /// Whether `text` matches.
+    pub fn is_match(&self, text: &str) -> bool {
+        self.score(text).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_mode_compares_in_its_way() {
+        let query = |text: &str, mode| Query {
+            text: text.into(),
+            mode,
+        };
+        assert!(query("tnmtp", SearchMode::Fuzzy).is_match("tiny-mtp2.toml"));
+        assert!(!query("tnmtp", SearchMode::Exact).is_match("tiny-mtp2.toml"));
+        assert!(query("mtp2", SearchMode::Exact).is_match("tiny-MTP2.toml"));
+        assert!(!query("MTP2", SearchMode::Exact).is_match("tiny-mtp2.toml"));
+        assert!(query("t*2.t", SearchMode::Glob).is_match("tiny-mtp2.toml"));
+        assert!(!query("[", SearchMode::Glob).is_match("tiny"));
+        assert!(query(" ", SearchMode::Exact).is_match("anything"));
+    }
+}

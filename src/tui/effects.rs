@@ -1,0 +1,90 @@
+//! Work for the outside world: files, processes, runs. Whatever may take time runs on the worker and answers with messages.
+
+mod layout;
+mod logs;
+mod mapping;
+mod recipes;
+mod runs;
+mod train;
+
+use std::io;
+use std::path::PathBuf;
+
+use super::mailbox::Mailbox;
+use super::worker::Worker;
+use crate::app::{Effect, Key, Message, State, Tone};
+use crate::run;
+
+/// The runtime's threads and where things lie.
+#[derive(Debug)]
+pub(super) struct Outside {
+    /// Into the loop.
+    pub(super) mailbox: Mailbox,
+    /// Slow work, in order.
+    pub(super) worker: Worker,
+    /// The recipes' folder.
+    pub(super) recipes: PathBuf,
+    /// The runs' folder.
+    pub(super) runs: PathBuf,
+    /// What follows the watched run.
+    train: train::Follower,
+    /// What follows the watched run's console.
+    logs: logs::Follower,
+}
+
+impl Outside {
+    pub(super) fn new(mailbox: Mailbox, state: &State) -> io::Result<Self> {
+        Ok(Self {
+            worker: Worker::new("worker", mailbox.clone())?,
+            mailbox,
+            recipes: state.recipes.folder.clone(),
+            runs: state.runs_folder.clone(),
+            train: train::Follower::default(),
+            logs: logs::Follower::default(),
+        })
+    }
+
+    /// Starts the work of an effect; the terminal's own effects never arrive here.
+    pub(super) fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::ListRecipes => recipes::list(self),
+            Effect::CheckRecipe(path) => recipes::check(self, path),
+            Effect::ApplyFix { fix, expected } => recipes::apply_fix(self, fix, expected),
+            Effect::CreateFile { path, text } => recipes::create_file(self, path, text),
+            Effect::ReplaceFile { path, text } => recipes::replace_file(self, path, text),
+            Effect::Launch(request) => recipes::launch(self, request),
+            Effect::Request { run, kind } => {
+                self.worker.run(move || {
+                    let asked = run::open(&run).and_then(|run| run::request(&run, kind));
+                    asked
+                        .err()
+                        .map(|error| Message::Say(Tone::Bad, error.to_string()))
+                });
+            }
+            Effect::Mapping(effect) => mapping::carry_out(self, effect),
+            Effect::Layout(effect) => layout::carry_out(self, effect),
+            Effect::Train(effect) => train::carry_out(self, effect),
+            Effect::Runs(effect) => runs::carry_out(self, effect),
+            Effect::Logs(effect) => logs::carry_out(self, effect),
+            Effect::Quit
+            | Effect::Suspend
+            | Effect::Redraw
+            | Effect::Copy(_)
+            | Effect::OpenEditor { .. } => {}
+        }
+    }
+}
+
+/// For the tests of the panic hook: in debug builds with `TRESTLE_PANIC=ui` or `worker`, F12 panics there.
+pub(super) fn panic_on_demand(key: Key, outside: &Outside) {
+    if cfg!(debug_assertions)
+        && key.code == crate::app::Code::F(12)
+        && let Ok(place) = std::env::var("TRESTLE_PANIC")
+    {
+        assert_ne!(place, "ui", "panic on demand in the loop");
+        outside.worker.run(move || {
+            assert_ne!(place, "worker", "panic on demand in the worker");
+            None
+        });
+    }
+}
