@@ -3,15 +3,20 @@
 //! A trainer alone appends to `events.jsonl`; everything here reads it or appends requests to `control.jsonl`. What is derived lies in
 //! `cache/` and may be deleted at any time.
 
+mod cache;
 mod directory;
 mod error;
+mod history;
 mod list;
 mod request;
+mod scan;
+pub mod series;
 mod status;
 mod tail;
 
 pub use directory::{CreateRun, RunDirectory, create, find, open};
 pub use error::RunError;
+pub use history::{Abandoned, History};
 pub use list::{Summary, list, summary};
 pub use request::{Answer, request, wait_for_answer};
 pub use status::{Status, is_live};

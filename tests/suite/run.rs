@@ -1,6 +1,7 @@
 //! Run directories as the process side sees them.
 
 mod directory;
+mod history;
 mod process;
 mod tail;
 

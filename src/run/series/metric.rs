@@ -1,0 +1,173 @@
+//! What is measured at each step, and one step's numbers.
+
+use std::fmt;
+
+use super::ABSENT;
+use crate::event::{DepthStep, StepRecord};
+
+/// A number that a step or an evaluation has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Metric {
+    /// Main loss, nats.
+    Loss,
+    /// Gradient norm before clipping.
+    GradNorm,
+    /// Learning rate.
+    LearningRate,
+    /// MTP loss scale lambda.
+    MtpLossScale,
+    /// Seconds of a step.
+    StepSeconds,
+    /// Tokens per second.
+    TokensPerSecond,
+    /// Model FLOP utilisation, 0..1.
+    Mfu,
+    /// Bytes of tensors after the step.
+    Allocated,
+    /// Peak bytes of tensors in the step.
+    Peak,
+    /// Resident bytes of the process.
+    Rss,
+    /// Seconds in forward and backward.
+    ForwardBackward,
+    /// Seconds in the optimizer.
+    Optimizer,
+    /// Seconds waiting for data.
+    Data,
+    /// Seconds in all the rest.
+    Other,
+    /// Loss of an MTP depth from 1, nats.
+    MtpLoss(usize),
+    /// Acceptance of an MTP depth from 1, percent.
+    MtpAcceptance(usize),
+}
+
+/// Metrics that do not depend on the MTP depth, in column order.
+pub(in crate::run) const FIXED: [Metric; 14] = [
+    Metric::Loss,
+    Metric::GradNorm,
+    Metric::LearningRate,
+    Metric::MtpLossScale,
+    Metric::StepSeconds,
+    Metric::TokensPerSecond,
+    Metric::Mfu,
+    Metric::Allocated,
+    Metric::Peak,
+    Metric::Rss,
+    Metric::ForwardBackward,
+    Metric::Optimizer,
+    Metric::Data,
+    Metric::Other,
+];
+
+impl Metric {
+    /// The metric's column.
+    pub(super) fn column(self) -> usize {
+        match self {
+            Self::MtpLoss(depth) => FIXED.len() + 2 * (depth - 1),
+            Self::MtpAcceptance(depth) => FIXED.len() + 2 * (depth - 1) + 1,
+            fixed => FIXED.iter().position(|&m| m == fixed).unwrap_or(0),
+        }
+    }
+}
+
+impl fmt::Display for Metric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Loss => "loss",
+            Self::GradNorm => "grad norm",
+            Self::LearningRate => "lr",
+            Self::MtpLossScale => "mtp loss scale",
+            Self::StepSeconds => "step seconds",
+            Self::TokensPerSecond => "tokens/s",
+            Self::Mfu => "MFU",
+            Self::Allocated => "allocated",
+            Self::Peak => "peak",
+            Self::Rss => "RSS",
+            Self::ForwardBackward => "forward+backward",
+            Self::Optimizer => "optimizer",
+            Self::Data => "data",
+            Self::Other => "other",
+            Self::MtpLoss(depth) => return f.pad(&format!("mtp{depth} loss")),
+            Self::MtpAcceptance(depth) => return f.pad(&format!("mtp{depth} acceptance")),
+        })
+    }
+}
+
+/// The numbers of one step.
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::run) struct Row {
+    pub(in crate::run) time_ms: i64,
+    pub(in crate::run) step: u64,
+    pub(in crate::run) tokens: u64,
+    /// In the order of [`FIXED`].
+    pub(in crate::run) fixed: [f32; FIXED.len()],
+    /// Loss and acceptance of each MTP depth.
+    pub(in crate::run) mtp: Vec<(f32, f32)>,
+}
+
+impl Default for Row {
+    fn default() -> Self {
+        Self {
+            time_ms: 0,
+            step: 0,
+            tokens: 0,
+            fixed: [ABSENT; FIXED.len()],
+            mtp: vec![],
+        }
+    }
+}
+
+impl Row {
+    /// Takes over the numbers of a step.
+    pub(in crate::run) fn of_step(time_ms: i64, step: &StepRecord) -> Self {
+        let part = |name: &str| step.parts.get(name).map_or(ABSENT, |&v| v as f32);
+        Self {
+            time_ms,
+            step: step.step,
+            tokens: step.tokens,
+            fixed: [
+                step.loss as f32,
+                step.grad_norm as f32,
+                step.lr as f32,
+                step.mtp_loss_scale as f32,
+                step.step_seconds as f32,
+                step.tokens_per_second as f32,
+                step.mfu as f32,
+                step.allocated as f32,
+                step.peak as f32,
+                step.rss as f32,
+                part("forward_backward"),
+                part("optimizer"),
+                part("data"),
+                part("other"),
+            ],
+            mtp: depths(&step.mtp),
+        }
+    }
+
+    /// Takes over the numbers of an evaluation.
+    pub(in crate::run) fn of_eval(
+        time_ms: i64,
+        step: u64,
+        tokens: u64,
+        loss: f64,
+        mtp: &[DepthStep],
+    ) -> Self {
+        let mut row = Self {
+            time_ms,
+            step,
+            tokens,
+            mtp: depths(mtp),
+            ..Self::default()
+        };
+        row.fixed[Metric::Loss.column()] = loss as f32;
+        row
+    }
+}
+
+fn depths(mtp: &[DepthStep]) -> Vec<(f32, f32)> {
+    mtp.iter()
+        .map(|d| (d.loss as f32, d.acceptance_percent() as f32))
+        .collect()
+}
