@@ -43,13 +43,13 @@ pub fn add_assign(a: &Tensor, b: &Tensor) -> Result<()> {
 pub fn scale(a: &Tensor, factor: f32) -> Result<()> {
     host::update("scale", a, |a| {
         a.par_chunks_mut(BLOCK)
-            .for_each(|a| a.iter_mut().for_each(|a| *a *= factor))
+            .for_each(|a| a.iter_mut().for_each(|a| *a *= factor));
     })
 }
 
 /// `a = 0` in place.
 pub fn fill_zero(a: &Tensor) -> Result<()> {
     host::update("fill_zero", a, |a| {
-        a.par_chunks_mut(BLOCK).for_each(|a| a.fill(0.0))
+        a.par_chunks_mut(BLOCK).for_each(|a| a.fill(0.0));
     })
 }

@@ -1,8 +1,8 @@
-//! Depthwise causal convolution over time, without bias, then SiLU: `y[t] = silu(sum_j w[j] x[t - W + 1 + j])`.
+//! Depthwise causal convolution over time, without bias, then `SiLU`: `y[t] = silu(sum_j w[j] x[t - W + 1 + j])`.
 //!
 //! Tap `W - 1` is the current token; before the begin of each sequence there are zeros. With `c` the convolution and
 //! `dc = dy silu'(c)`: `dx[s] = sum_j w[j] dc[s + W - 1 - j]` within the sequence, `dw[j] += sum_t dc[t] x[t - W + 1 + j]`.
-//! `c` is computed again, not saved. The `linear` pair is the same without SiLU.
+//! `c` is computed again, not saved. The `linear` pair is the same without `SiLU`.
 
 mod reference;
 
@@ -11,7 +11,7 @@ use reference::Activation;
 
 use super::{CuSeqlens, host};
 
-/// The convolution and SiLU.
+/// The convolution and `SiLU`.
 ///
 /// # Shapes
 /// `x`, `y` `[N, C]`, `w [C, W]`

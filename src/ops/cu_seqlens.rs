@@ -24,12 +24,11 @@ impl CuSeqlens {
                 boundaries.first()
             );
         }
-        if let Some(pair) = boundaries.windows(2).find(|pair| pair[0] >= pair[1]) {
-            bail!(
-                "cu_seqlens must rise, and {} is followed by {}",
-                pair[0],
-                pair[1]
-            );
+        for pair in boundaries.windows(2) {
+            let (start, end) = (pair[0], pair[1]);
+            if start >= end {
+                bail!("cu_seqlens must rise, and {start} is followed by {end}");
+            }
         }
         Ok(Self { boundaries })
     }

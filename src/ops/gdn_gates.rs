@@ -58,10 +58,10 @@ pub fn backward(
     );
     let gradients = reference::backward(&dg, &dbeta, &a_values, &b_values, &a_log, &dt_bias);
     host::update("gdn_gates", da_log, |sum| {
-        host::add_partials(sum, &gradients.da_log)
+        host::add_partials(sum, &gradients.da_log);
     })?;
     host::update("gdn_gates", ddt_bias, |sum| {
-        host::add_partials(sum, &gradients.ddt_bias)
+        host::add_partials(sum, &gradients.ddt_bias);
     })?;
     Ok((
         host::tensor(gradients.da, a.shape())?,

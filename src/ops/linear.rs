@@ -55,7 +55,7 @@ pub fn backward_input_into(dy: &Tensor, w: &Tensor, dx: &Tensor) -> Result<()> {
     host::check("linear", "dx", dx, &[n, i])?;
     let (dy, w) = (host::read("linear", dy)?, host::read("linear", w)?);
     host::update("linear", dx, |dx| {
-        reference::backward_input(&dy, &w, n, i, o, dx, Into::Accumulate)
+        reference::backward_input(&dy, &w, n, i, o, dx, Into::Accumulate);
     })
 }
 
@@ -70,7 +70,7 @@ pub fn backward_weight(dy: &Tensor, x: &Tensor, dw: &Tensor) -> Result<()> {
     host::check("linear", "dw", dw, &[o, i])?;
     let (dy, x) = (host::read("linear", dy)?, host::read("linear", x)?);
     host::update("linear", dw, |dw| {
-        reference::backward_weight(&dy, &x, n, i, o, dw)
+        reference::backward_weight(&dy, &x, n, i, o, dw);
     })
 }
 

@@ -20,7 +20,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// Computes the table; angles are taken in f64 from frequencies rounded to f32.
+    /// Computes the table; angles are taken in f64 from frequencies in f32.
     ///
     /// # Shapes
     /// `position_ids`: rows time, height, width of `[N]` each
@@ -42,22 +42,24 @@ impl Table {
                 width.len()
             );
         }
-        if rotary_dim % 2 != 0 || sections.iter().sum::<usize>() * 2 != rotary_dim {
+        if !rotary_dim.is_multiple_of(2) || sections.iter().sum::<usize>() * 2 != rotary_dim {
             bail!(
                 "rope: sections {sections:?} do not add up to half of the rotary width {rotary_dim}"
             );
         }
         let half = rotary_dim / 2;
+        // in f32 throughout, as transformers does: near position 262,144 the last bit of a frequency shows
         let inverse_frequencies: Vec<f32> = (0..half)
-            .map(|j| theta.powf(-2.0 * j as f64 / rotary_dim as f64) as f32)
+            .map(|j| 1.0 / (theta as f32).powf(2.0 * j as f32 / rotary_dim as f32))
             .collect();
         let (mut cos, mut sin) = (
             Vec::with_capacity(tokens * half),
             Vec::with_capacity(tokens * half),
         );
-        for token in 0..tokens {
+        for ((time, height), width) in time.iter().zip(height).zip(width) {
+            let positions = [time, height, width];
             for (j, frequency) in inverse_frequencies.iter().enumerate() {
-                let angle = position_ids[row(j, sections)][token] as f64 * f64::from(*frequency);
+                let angle = *positions[row(j, sections)] as f64 * f64::from(*frequency);
                 cos.push(angle.cos() as f32);
                 sin.push(angle.sin() as f32);
             }

@@ -1,6 +1,6 @@
 //! Functions of one number, written so that loops over them vectorise.
 
-const LN2_HIGH: f32 = 0.693_359_375; // 355 / 512: its products with small integers are exact
+const LN2_HIGH: f32 = 355.0 / 512.0; // its products with small integers are exact
 const LN2_LOW: f32 = -2.121_944_4e-4; // ln 2 - LN2_HIGH
 const ROUNDER: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to an integer, which then sits in the low bits
 const LOWEST: f32 = -87.33; // below, the result would be denormal
@@ -56,6 +56,14 @@ pub(super) fn silu_derivative(x: f32) -> f32 {
 #[inline]
 pub(super) fn softplus(x: f32) -> f32 {
     x.max(0.0) + (-x.abs()).exp().ln_1p()
+}
+
+/// `y = factor y`.
+#[inline]
+pub(super) fn multiply(y: &mut [f32], factor: f32) {
+    for y in y {
+        *y *= factor;
+    }
 }
 
 /// Sums in 16 lanes, which is both faster and more exact than one running sum.

@@ -29,7 +29,9 @@ pub(super) fn forward(
                 let token = block * BLOCK_ROWS + row;
                 convolve(y, x, &w, token, places[token].from_start);
                 if activation == Activation::Silu {
-                    y.iter_mut().for_each(|y| *y = silu(*y));
+                    for y in y {
+                        *y = silu(*y);
+                    }
                 }
             }
         });

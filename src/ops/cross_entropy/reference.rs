@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::Output;
 use crate::ops::matrix::{Into, Matrix, product};
-use crate::ops::scalar::exp;
+use crate::ops::scalar::{exp, multiply};
 
 /// Rows of logits that one task handles.
 const BLOCK: usize = 8;
@@ -142,7 +142,7 @@ fn row(logits: &mut [f32], label: u32, weight: f32, scale: Option<f32>) -> Row {
             logits.fill(0.0);
         } else {
             let share = factor / total;
-            logits.iter_mut().for_each(|logit| *logit *= share);
+            multiply(logits, share);
             logits[label as usize] -= factor;
         }
     }

@@ -28,7 +28,7 @@ use super::chunk::{Decays, Geometry, Inputs, Keys, Task, solve_lower_transposed}
 use super::forward::{TaskSaved, gather};
 use crate::ops::CuSeqlens;
 use crate::ops::matrix::{Into, Matrix, product_here};
-use crate::ops::scalar::dot;
+use crate::ops::scalar::{dot, multiply};
 
 pub(super) struct Gradients {
     pub(super) dq: Vec<f32>,
@@ -242,7 +242,7 @@ impl ChunkView<'_> {
             Matrix::new(d_state, dk, dv),
         );
         for (row, d_r) in d_r.chunks_exact_mut(dv).enumerate() {
-            d_r.iter_mut().for_each(|d_r| *d_r *= decays.to_end[row]);
+            multiply(d_r, decays.to_end[row]);
         }
         product_here(
             d_r,
@@ -292,12 +292,8 @@ impl ChunkView<'_> {
         // dQ and Y
         for row in 0..c {
             let decay = decays.from_start[row];
-            scratch.d_o_d_r[row * dv..][..dv]
-                .iter_mut()
-                .for_each(|d_o| *d_o *= decay);
-            scratch.d_o_d_r[(c + row) * dv..][..dv]
-                .iter_mut()
-                .for_each(|d_r| *d_r *= -decay);
+            multiply(&mut scratch.d_o_d_r[row * dv..][..dv], decay);
+            multiply(&mut scratch.d_o_d_r[(c + row) * dv..][..dv], -decay);
         }
         let state = Matrix::new(self.state, dk, dv);
         product_here(
@@ -336,15 +332,11 @@ impl ChunkView<'_> {
         for (row, d_g) in d_g.iter_mut().enumerate().take(c) {
             let (beta, to_end) = (decays.beta[row], decays.to_end[row]);
             let rest = &mut scratch.dk_rest[row * dk..][..dk];
-            rest.iter_mut().for_each(|d| *d *= to_end);
+            multiply(rest, to_end);
             *d_g += left;
             left += dot(self.key(row), rest);
-            scratch.e_m[(c + row) * c..][..c]
-                .iter_mut()
-                .for_each(|m| *m *= beta);
-            scratch.d_o_d_r[(c + row) * dv..][..dv]
-                .iter_mut()
-                .for_each(|d_r| *d_r *= beta);
+            multiply(&mut scratch.e_m[(c + row) * c..][..c], beta);
+            multiply(&mut scratch.d_o_d_r[(c + row) * dv..][..dv], beta);
         }
         product_here(
             &mut scratch.dk_rest,
@@ -355,7 +347,7 @@ impl ChunkView<'_> {
         );
 
         // dS
-        d_state.iter_mut().for_each(|d| *d *= whole);
+        multiply(d_state, whole);
         product_here(
             d_state,
             dv,

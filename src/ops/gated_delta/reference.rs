@@ -2,6 +2,7 @@
 
 use super::chunk::{Geometry, Inputs, inverse_length};
 use crate::ops::CuSeqlens;
+use crate::ops::scalar::multiply;
 
 pub(super) fn recurrent(
     inputs: &Inputs<'_>,
@@ -29,7 +30,7 @@ pub(super) fn recurrent(
                 let (rq, rk) = (inverse_length(q) / (dk as f32).sqrt(), inverse_length(k));
                 let decay = inputs.g[token * value_heads + head].exp();
                 let beta = inputs.beta[token * value_heads + head];
-                state.iter_mut().for_each(|s| *s *= decay);
+                multiply(state, decay);
                 for column in 0..dv {
                     let read: f32 = (0..dk)
                         .map(|row| state[row * dv + column] * k[row] * rk)
