@@ -1,0 +1,168 @@
+//! What can be wrong with weights on disk.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::base::Shape;
+use crate::nn::NnError;
+use crate::spec::SpecError;
+
+/// Why weights could not be read or written.
+#[derive(Debug, Error)]
+pub enum CheckpointError {
+    /// A file or folder that could not be read or written.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried: "read", "write", ...
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A JSON file that is none, or says something else than expected.
+    #[error("{}:{line}:{column}: {problem}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// Column, from 1.
+        column: usize,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A config that is not one of ours.
+    #[error("{}: {source}", path.display())]
+    Config {
+        /// `config.json`.
+        path: PathBuf,
+        /// What is wrong.
+        source: SpecError,
+    },
+    /// A safetensors file that is truncated or none.
+    #[error("{} is not a complete safetensors file: {problem}", path.display())]
+    Safetensors {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A directory without weights.
+    #[error("{} has neither model.safetensors nor model.safetensors.index.json", path.display())]
+    NoWeights {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Tensors that the model has and the files do not.
+    #[error("{} lacks {} of the model: {}", path.display(), count(names.len()), list(names))]
+    Missing {
+        /// The directory.
+        path: PathBuf,
+        /// The model's names.
+        names: Vec<String>,
+    },
+    /// Tensors that the files have and the model does not.
+    #[error("{} has {} that the model has no place for: {}", path.display(), count(names.len()), list(names))]
+    Unexpected {
+        /// The directory.
+        path: PathBuf,
+        /// The files' names.
+        names: Vec<String>,
+    },
+    /// A tensor of another shape.
+    #[error("{}: {name} is {found}, but the config makes it {expected}", path.display())]
+    Shape {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// In the file.
+        found: Shape,
+        /// By the config.
+        expected: Shape,
+    },
+    /// A tensor of a type that is no weight's.
+    #[error("{}: {name} has the type {dtype}; weights are F32, BF16 or F16", path.display())]
+    DType {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// In the file.
+        dtype: String,
+    },
+    /// A tied model whose head differs from its embedding.
+    #[error("{}: tie_word_embeddings is true, but lm_head.weight differs from the embedding", path.display())]
+    UntiedHead {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A checkpoint whose content is not what was written.
+    #[error("{} is damaged: {problem}", path.display())]
+    Damaged {
+        /// The checkpoint's folder.
+        path: PathBuf,
+        /// What does not fit.
+        problem: String,
+    },
+    /// The model's side failed.
+    #[error(transparent)]
+    Model(#[from] NnError),
+    /// A tensor operation failed.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+}
+
+impl CheckpointError {
+    /// What the user can do.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Io { source, .. } => match source.kind() {
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                    "make the folder writable, or choose another with --runs"
+                }
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    "free some space; earlier checkpoints are intact"
+                }
+                io::ErrorKind::NotFound => {
+                    "check the path; a sharded model needs every file that its index names"
+                }
+                _ => return None,
+            },
+            Self::Safetensors { .. } => "the file may be cut off; copy or download it again",
+            Self::NoWeights { .. } => {
+                "point at a directory that transformers' save_pretrained or trestle wrote"
+            }
+            Self::Missing { names, .. } if names.iter().all(|n| n.starts_with("mtp.")) => {
+                "the config promises MTP; set mtp_num_hidden_layers = 0 to use the weights without it. transformers drops mtp.* when it saves"
+            }
+            Self::Missing { .. } | Self::Unexpected { .. } | Self::Shape { .. } => {
+                "config.json and the weights belong to different models"
+            }
+            Self::UntiedHead { .. } => "set tie_word_embeddings to false in config.json",
+            Self::Damaged { .. } => "an earlier checkpoint of the run can be used",
+            _ => return None,
+        };
+        Some(hint.to_owned())
+    }
+}
+
+fn count(n: usize) -> String {
+    if n == 1 {
+        "a tensor".to_owned()
+    } else {
+        format!("{n} tensors")
+    }
+}
+
+/// The first names, and how many more.
+fn list(names: &[String]) -> String {
+    let shown = names.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(5) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
