@@ -40,7 +40,7 @@ pub enum CheckpointError {
         /// `config.json`.
         path: PathBuf,
         /// What is wrong.
-        source: SpecError,
+        source: Box<SpecError>,
     },
     /// A safetensors file that is truncated or none.
     #[error("{} is not a complete safetensors file: {problem}", path.display())]

@@ -30,7 +30,10 @@ const WEIGHTS: &str = "model.safetensors";
 pub fn read_config(directory: &Path) -> Result<TextConfig, CheckpointError> {
     let path = directory.join(CONFIG);
     let json = read_json(&path)?;
-    TextConfig::from_json(&json).map_err(|source| CheckpointError::Config { path, source })
+    TextConfig::from_json(&json).map_err(|source| CheckpointError::Config {
+        path,
+        source: Box::new(source),
+    })
 }
 
 /// Copies the weights of `directory` into `parameters`, widened to f32.
