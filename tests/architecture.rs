@@ -211,6 +211,7 @@ fn paths_are_read_from_every_form() {
             const A: char = '"'; const B: &str = r"crate::raw"; use self::own;
             fn g<'a>(_: &'a str) -> crate::event::Event {}
             fn h<'a>() -> impl Iterator + use<'a> { let x = 1; [x].into_iter() }
+            const Q: char = '\''; fn i() { crate::watch::start() }
         "#
         .into(),
     };
@@ -230,6 +231,7 @@ fn paths_are_read_from_every_form() {
         "crate::train::run",
         "crate::tui::sibling",
         "crate::tui::x::own",
+        "crate::watch::start",
         "ratatui::init",
     ];
     assert_eq!(found, expected.map(String::from).into());
@@ -441,7 +443,7 @@ fn tokens(text: &str) -> Vec<Token> {
             ('b' | 'c', '"') => at = string_end(&chars, at + 1),
             // A character, not a lifetime.
             ('\'', '\\') => {
-                at += 3;
+                at += 4; // past the escaped character, which may be a quote
                 while at < chars.len() && chars[at - 1] != '\'' {
                     at += 1;
                 }
