@@ -28,7 +28,7 @@ pub(super) fn run(arguments: &WorkbenchArguments, context: &Context) -> Outcome 
         && std::io::stdout().is_terminal()
     {
         let name = run.file_name().unwrap_or_default().to_string_lossy();
-        context.out.line(&format!(
+        context.out.line(format!(
             "{name} goes on training; `trestle` shows it again, `trestle stop {name}` stops it"
         ))?;
     }
@@ -36,7 +36,7 @@ pub(super) fn run(arguments: &WorkbenchArguments, context: &Context) -> Outcome 
 }
 
 /// The user's keymap file, if there is one.
-fn keymap() -> Option<(PathBuf, String)> {
+pub(super) fn keymap() -> Option<(PathBuf, String)> {
     let config = std::env::var_os("XDG_CONFIG_HOME")
         .map(PathBuf::from)
         .filter(|path| path.is_absolute())

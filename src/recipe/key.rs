@@ -89,6 +89,9 @@ pub enum Kind {
     Recipes,
 }
 
+/// A count that nobody reaches; ranges that end here or above are shown without an end.
+const UNBOUNDED: i64 = 1_000_000_000_000;
+
 impl Kind {
     /// What the value must be, for error messages and the key reference.
     pub fn expected(&self) -> String {
@@ -124,11 +127,10 @@ impl Kind {
     pub fn range(&self) -> String {
         match *self {
             Self::Integer { min, max } => match (min, max) {
-                (i64::MIN, i64::MAX) => String::new(),
-                (min, i64::MAX) => format!(">= {min}"),
+                (min, max) if max >= UNBOUNDED => format!(">= {min}"),
                 (min, max) => format!("{min} .. {max}"),
             },
-            Self::Float { min, max, open } => match (open, max.is_finite()) {
+            Self::Float { min, max, open } => match (open, max < f64::MAX) {
                 (true, true) => format!("> {min}, <= {max}"),
                 (true, false) => format!("> {min}"),
                 (false, true) => format!("{min} .. {max}"),

@@ -58,6 +58,14 @@ impl<'a> Report<'a> {
         }
     }
 
+    /// Whether a place is in the recipe itself or on the command line, and not in what it extends.
+    pub(super) fn is_own(&self, place: &Place) -> bool {
+        match (place, &self.whole) {
+            (Place::File { path, .. }, Place::File { path: main, .. }) => path == main,
+            (place, _) => *place != Place::Default,
+        }
+    }
+
     /// Keys that a message names as words, for problems whose other numbers stand elsewhere.
     pub(super) fn named_in(message: &str) -> Vec<&'static str> {
         let words: Vec<&str> = message

@@ -229,6 +229,8 @@ fn mtp(recipe: &Recipe, overlay: &Overlay, report: &mut Report<'_>) {
     let depth = recipe.model.config.mtp_num_hidden_layers;
     if depth == 0
         && let Some(located) = overlay.values.get("mtp.loss_scale")
+        // A recipe without MTP may extend one with it.
+        && report.is_own(&located.place)
     {
         report
             .add(

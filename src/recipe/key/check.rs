@@ -38,7 +38,7 @@ pub(in crate::recipe) fn check(key: &Key, value: &Value) -> Result<Value, Wrong>
             }
             let clamped = if x > max { max } else { min };
             let mut wrong = out_of_range(key, value, Value::Float(clamped));
-            if x.is_nan() || (open && clamped == min) || clamped.is_infinite() {
+            if x.is_nan() || (open && clamped == min) || clamped == f64::MAX {
                 wrong.nearest.clear();
             }
             Err(wrong)

@@ -1,6 +1,6 @@
 //! The table of keys.
 
-use super::{Fallback, Key, Kind};
+use super::{Fallback, Key, Kind, UNBOUNDED};
 
 const FROM_SIZE: Fallback = Fallback::Derived("from model.size or model.hf");
 
@@ -25,7 +25,7 @@ const fn count(
     // Counts become sizes of buffers; none is near this bound, and sums and products of a few stay inside 64 bits.
     let kind = Kind::Integer {
         min,
-        max: 1_000_000_000_000,
+        max: UNBOUNDED,
     };
     let mut key = key(path, kind, Fallback::Literal(default), doc);
     key.unit = unit;
