@@ -44,7 +44,7 @@ pub(super) fn check(recipe: &Recipe, overlay: &Overlay, report: &mut Report<'_>)
 /// The code of a planner's rule.
 fn code(rule: &str) -> &'static str {
     match rule {
-        "positive" => "E0310",
+        "range" => "E0310",
         "heads-by-tp" => "E0311",
         "kv-heads-by-tp" => "E0312",
         "linear-key-heads" => "E0313",

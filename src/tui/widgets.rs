@@ -1,1 +1,7 @@
 //! Drawing that several screens use.
+
+mod bar;
+mod wrap;
+
+pub use bar::bar;
+pub use wrap::wrap;
