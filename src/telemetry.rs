@@ -1,1 +1,8 @@
 //! What the machine is doing: memory, processors, GPUs.
+
+pub mod allocator;
+mod gpu;
+mod sampler;
+
+pub use gpu::Gpu;
+pub use sampler::{Host, Process, Sample, Sampler, resident_bytes};

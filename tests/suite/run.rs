@@ -4,6 +4,7 @@ mod directory;
 mod history;
 mod process;
 mod tail;
+mod watch;
 
 use std::fs::OpenOptions;
 use std::io::Write;
