@@ -210,6 +210,7 @@ impl Comparison {
     }
 
     /// Prints the worst of each kind and fails if anything was out of tolerance.
+    #[expect(clippy::print_stdout, reason = "the table of errors is for --nocapture")]
     pub(super) fn finish(self) {
         let mut table = String::new();
         for (kind, error, tolerance) in &self.worst {
@@ -220,7 +221,7 @@ impl Comparison {
             )
             .unwrap();
         }
-        let _ = std::io::Write::write_all(&mut std::io::stdout(), table.as_bytes());
+        print!("{table}");
         assert!(
             self.failures.is_empty(),
             "{}:\n{}",
