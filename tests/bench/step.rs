@@ -42,7 +42,9 @@ fn options() -> Result<Options, Box<dyn Error>> {
                 continue;
             }
         };
-        let value = arguments.next().ok_or(format!("{argument} needs a number"))?;
+        let value = arguments
+            .next()
+            .ok_or(format!("{argument} needs a number"))?;
         *slot = value.parse()?;
     }
     if options.folder.as_os_str().is_empty() {
@@ -63,7 +65,12 @@ fn load(folder: &Path) -> Result<Model, Box<dyn Error>> {
 }
 
 /// One clipped step; `number` counts from 1.
-fn update(parameters: &Parameters, m: &Tensor, v: &Tensor, number: u64) -> Result<(), Box<dyn Error>> {
+fn update(
+    parameters: &Parameters,
+    m: &Tensor,
+    v: &Tensor,
+    number: u64,
+) -> Result<(), Box<dyn Error>> {
     let norm = reduce::sum_of_squares(parameters.grads())?.sqrt();
     for (range, decays) in parameters.decay_ranges() {
         let part = |arena: &Tensor| arena.narrow(0, range.start, range.len());
@@ -94,8 +101,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         .build_global()?;
     let model = load(&options.folder)?;
     let parameters = model.parameters();
-    let file = BatchFile::read(&options.folder.join("batch.safetensors"), model.config().vocab_size)?;
-    let [m, v] = [parameters.grads().zeros_like()?, parameters.grads().zeros_like()?];
+    let file = BatchFile::read(
+        &options.folder.join("batch.safetensors"),
+        model.config().vocab_size,
+    )?;
+    let [m, v] = [
+        parameters.grads().zeros_like()?,
+        parameters.grads().zeros_like()?,
+    ];
 
     let (mut seconds, mut losses, mut saved) = (Vec::new(), Vec::new(), 0);
     for number in 1..=options.steps {

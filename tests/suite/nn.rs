@@ -6,5 +6,6 @@ mod invariants;
 mod mtp;
 mod oracle;
 mod parameters;
+mod probe;
 mod recompute;
 mod shapes;

@@ -210,7 +210,10 @@ impl Comparison {
     }
 
     /// Prints the worst of each kind and fails if anything was out of tolerance.
-    #[expect(clippy::print_stdout, reason = "the table of errors is for --nocapture")]
+    #[expect(
+        clippy::print_stdout,
+        reason = "the table of errors is for --nocapture"
+    )]
     pub(super) fn finish(self) {
         let mut table = String::new();
         for (kind, error, tolerance) in &self.worst {
