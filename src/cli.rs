@@ -4,6 +4,7 @@
 //! errors reach [`main`] as a [`Failure`], which prints `error:`, its causes and a hint to standard error.
 
 mod arguments;
+mod bundled;
 mod check;
 mod completions;
 mod control;

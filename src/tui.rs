@@ -30,8 +30,8 @@ pub use view::draw;
 pub struct Options {
     /// The recipes' folder.
     pub recipes: PathBuf,
-    /// The runs' folder.
-    pub runs: PathBuf,
+    /// The runs' folder, if the user named one; else `runs`, and new runs go where their recipe says.
+    pub runs: Option<PathBuf>,
     /// The keymap file's text and name, if there is one.
     pub keymap: Option<(PathBuf, String)>,
 }

@@ -31,24 +31,29 @@ pub fn matches(state: &State, filter: &str) -> Vec<Line> {
         text: filter.to_owned(),
         mode: SearchMode::Fuzzy,
     };
-    let mut found: Vec<(u32, Line)> = Action::ALL
+    let needle = filter.trim().to_lowercase();
+    let mut found: Vec<(bool, u32, Line)> = Action::ALL
         .iter()
         .filter_map(|&action| {
-            let score = query.score(&format!("{} {}", action.full_name(), action.doc()))?;
-            let named = query.score(&action.full_name()).map_or(0, |s| 2 * s);
-            Some((score + named, line(state, action)))
+            let by_name = query.score(&action.full_name());
+            // A sentence holds almost any letters in some order, so there the words have to stand as they are.
+            let by_doc = action.doc().to_lowercase().contains(&needle);
+            let score = by_name.or(by_doc.then_some(0))?;
+            Some((by_name.is_none(), score, line(state, action)))
         })
         .collect();
-    found.sort_by_key(|(score, line)| {
+    found.sort_by_key(|(by_doc, score, line)| {
         let here = line.action.scope() == Scope::On(state.screen);
+        let available = line.unavailable.is_none();
         (
-            line.unavailable.is_some(),
+            *by_doc,
+            !available,
             std::cmp::Reverse(*score),
             !here,
             line.action,
         )
     });
-    found.into_iter().map(|(_, line)| line).collect()
+    found.into_iter().map(|(_, _, line)| line).collect()
 }
 
 /// The keys of `screen` for the help overlay: the screen's own first, then the global ones.
@@ -63,6 +68,7 @@ pub fn help(state: &State, screen: Screen, filter: &str) -> Vec<Line> {
         .filter(|action| query.is_match(&format!("{} {}", action.name(), action.doc())))
         .map(|&action| Line {
             key: state.keymap.keys(action).join(" "),
+            name: action.name().to_owned(),
             ..line(state, action)
         })
         .collect()

@@ -1,7 +1,8 @@
 //! What a recipe means in numbers, before it is launched.
 
 use crate::base::{Bytes, Flops};
-use crate::recipe::{DeviceChoice, Recipe};
+use crate::plan::{self, Storage, TrainShape};
+use crate::recipe::{self, DeviceChoice, Recipe, Recompute, RecomputeModule};
 use crate::spec;
 
 /// Numbers of a valid recipe.
@@ -29,6 +30,52 @@ pub struct Preview {
     pub device: &'static str,
 }
 
+/// Bytes of the fullest rank by part; empty if the layers cannot be cut into the recipe's stages.
+fn memory(recipe: &Recipe) -> Vec<(String, Bytes)> {
+    let estimate = plan::memory(
+        &recipe.model.config,
+        &recipe::degrees(recipe),
+        &train_shape(recipe),
+    );
+    estimate.map_or_else(Vec::new, |estimate| {
+        let terms = estimate.terms.into_iter();
+        terms
+            .map(|term| (term.name.to_owned(), term.bytes))
+            .collect()
+    })
+}
+
+/// What a step of the recipe works on, for the planner.
+pub fn train_shape(recipe: &Recipe) -> TrainShape {
+    let train = &recipe.train;
+    let module = |module: &RecomputeModule| match module {
+        RecomputeModule::CoreAttn => plan::RecomputeModule::CoreAttn,
+        RecomputeModule::GatedDelta => plan::RecomputeModule::GatedDelta,
+        RecomputeModule::MlpAct => plan::RecomputeModule::MlpAct,
+        RecomputeModule::Norm => plan::RecomputeModule::Norm,
+    };
+    let rank_batch = train.micro_batch_size * recipe.parallel.dp;
+    TrainShape {
+        seq_length: train.seq_length,
+        micro_batch_size: train.micro_batch_size,
+        micro_batches: train.global_batch_size / rank_batch.max(1),
+        loss_chunk: train.loss_chunk,
+        recompute: match &recipe.recompute {
+            Recompute::None => plan::Recompute::None,
+            Recompute::Selective(modules) => {
+                plan::Recompute::Selective(modules.iter().map(module).collect())
+            }
+            Recompute::Full => plan::Recompute::Full,
+        },
+        storage: match train.device {
+            DeviceChoice::Cuda => Storage::MixedBf16,
+            // One rank without CUDA trains here, in f32; more ranks are another engine's, on GPUs.
+            _ if recipe.parallel.world_size() > 1 => Storage::MixedBf16,
+            _ => Storage::LocalF32,
+        },
+    }
+}
+
 /// The recipe's word for a device.
 pub fn device_name(device: DeviceChoice) -> &'static str {
     match device {
@@ -51,7 +98,7 @@ impl Preview {
             tokens_per_step: recipe.train.global_batch_size as u64 * recipe.train.seq_length as u64,
             steps: recipe.train.steps,
             flops_per_token: spec::flops_per_token(config, recipe.train.seq_length as f64),
-            memory: Vec::new(),
+            memory: memory(recipe),
             world_size: parallel.world_size(),
             degrees: format!(
                 "tp{} pp{} dp{} cp{} ep{}",

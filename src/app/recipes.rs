@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::base::{Diagnostic, Place, Severity};
-use crate::recipe::Recipe;
+use crate::recipe::{self, Recipe};
 
 use super::preview::Preview;
 use super::search::Query;
@@ -70,8 +70,6 @@ pub struct Revision {
     pub number: u32,
     /// The resolved recipe.
     pub recipe: Arc<Recipe>,
-    /// Every key with its value as TOML, dotted keys, in the order of the reference.
-    pub values: Arc<Vec<(String, String)>>,
     /// What it means.
     pub preview: Preview,
 }
@@ -166,10 +164,80 @@ pub struct Outcome {
     pub path: PathBuf,
     /// The read, or why the file cannot be read.
     pub checked: Result<Checked, String>,
-    /// The resolved recipe with all its keys and values, if it is valid.
-    pub recipe: Option<(Recipe, Vec<(String, String)>)>,
-    /// Its numbers.
-    pub preview: Option<Preview>,
+    /// The resolved recipe with its numbers, if it is valid.
+    pub valid: Option<(Recipe, Preview)>,
+}
+
+impl Outcome {
+    /// Reads a recipe and everything it extends through `read`, and validates it.
+    pub fn read(path: PathBuf, read: &recipe::Loader<'_>) -> Self {
+        let text = match read(&path) {
+            Ok(text) => text,
+            Err(error) => {
+                return Self {
+                    path,
+                    checked: Err(error.to_string()),
+                    valid: None,
+                };
+            }
+        };
+        // The text shown and the text validated are one, even if the file is written in between.
+        let once = |wanted: &Path| {
+            if wanted == path {
+                Ok(text.clone())
+            } else {
+                read(wanted)
+            }
+        };
+        let loaded = recipe::load(&path, &[], &once);
+        let own = |place: &Place| match place {
+            Place::File { path: file, at, .. } if *file == path => Some(at.line),
+            _ => None,
+        };
+        let bases: Vec<(usize, String)> = loaded
+            .values
+            .values()
+            .filter_map(|value| {
+                let (base, _) = value.base.as_ref()?;
+                (*base != value.value).then_some((own(&value.place)?, base.to_string()))
+            })
+            .collect();
+        let keys = loaded
+            .values
+            .values()
+            .filter(|v| own(&v.place).is_some())
+            .count();
+        let extends: Vec<String> = loaded
+            .extends
+            .iter()
+            .filter_map(|base| Some(base.file_name()?.to_string_lossy().into_owned()))
+            .collect();
+        let summary = if extends.is_empty() {
+            format!("{keys} keys")
+        } else {
+            format!(
+                "extends {}, {keys} keys, {} overridden",
+                extends.join(", "),
+                bases.len()
+            )
+        };
+        let valid = loaded.recipe.map(|recipe| {
+            let preview = Preview::of(&recipe);
+            (recipe, preview)
+        });
+        let checked = Checked {
+            text,
+            problems: loaded.diagnostics,
+            bases,
+            summary,
+            files: loaded.files,
+        };
+        Self {
+            path,
+            checked: Ok(checked),
+            valid,
+        }
+    }
 }
 
 /// The screen's state.
@@ -268,10 +336,13 @@ impl State {
 
     /// Takes over a new list of files; what is known of files that stay is kept. Returns those that are new.
     pub fn take_list(&mut self, paths: Vec<PathBuf>) -> Vec<PathBuf> {
+        // At first the demo is under the cursor.
+        let demo = (!self.listed).then(|| self.folder.join("demo.toml"));
         let selected = self
             .wanted
             .clone()
-            .or_else(|| self.selected().map(|e| e.path.clone()));
+            .or_else(|| self.selected().map(|e| e.path.clone()))
+            .or(demo);
         let mut old: Vec<Entry> = std::mem::take(&mut self.entries);
         let mut new = Vec::new();
         for path in paths.into_iter().collect::<BTreeSet<_>>() {

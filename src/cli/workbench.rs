@@ -5,17 +5,14 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use super::arguments::WorkbenchArguments;
-use super::{Context, Exit, Outcome};
+use super::{Context, Exit, Failure, Outcome, bundled};
 use crate::tui::{self, Options, TuiError};
 
 pub(super) fn run(arguments: &WorkbenchArguments, context: &Context) -> Outcome {
-    let recipes = arguments
-        .recipes
-        .clone()
-        .unwrap_or_else(|| PathBuf::from("recipes"));
+    let recipes = recipes(arguments.recipes.as_deref())?;
     let options = Options {
         recipes,
-        runs: context.runs_dir(),
+        runs: context.runs.clone(),
         keymap: keymap(),
     };
     let farewell = tui::run(options).map_err(|error| match error {
@@ -33,6 +30,24 @@ pub(super) fn run(arguments: &WorkbenchArguments, context: &Context) -> Outcome 
         ))?;
     }
     Ok(())
+}
+
+/// The folder that was asked for, or `recipes` here, or the bundled ones in the user's data folder.
+fn recipes(wanted: Option<&Path>) -> Result<PathBuf, Failure> {
+    let here = Path::new("recipes");
+    let folder = match wanted {
+        Some(folder) if folder.is_dir() => folder.to_owned(),
+        Some(folder) => {
+            let why = format!("{} is not a folder of recipes", folder.display());
+            return Err(Exit::Usage
+                .because(why)
+                .hint("name the folder, not a recipe in it"));
+        }
+        None if here.is_dir() => here.to_owned(),
+        None => bundled::install()?,
+    };
+    // Watched files are named by their real paths.
+    Ok(fs::canonicalize(folder)?)
 }
 
 /// The user's keymap file, if there is one.

@@ -24,8 +24,10 @@ pub(super) struct Outside {
     pub(super) worker: Worker,
     /// The recipes' folder.
     pub(super) recipes: PathBuf,
-    /// The runs' folder.
-    pub(super) runs: PathBuf,
+    /// Where new runs go; none is where the recipe says.
+    pub(super) runs: Option<PathBuf>,
+    /// The folder that is listed.
+    pub(super) runs_folder: PathBuf,
     /// What follows the watched run.
     train: train::Follower,
     /// What follows the watched run's console.
@@ -33,12 +35,13 @@ pub(super) struct Outside {
 }
 
 impl Outside {
-    pub(super) fn new(mailbox: Mailbox, state: &State) -> io::Result<Self> {
+    pub(super) fn new(mailbox: Mailbox, runs: Option<PathBuf>, state: &State) -> io::Result<Self> {
         Ok(Self {
             worker: Worker::new("worker", mailbox.clone())?,
             mailbox,
             recipes: state.recipes.folder.clone(),
-            runs: state.runs_folder.clone(),
+            runs,
+            runs_folder: state.runs_folder.clone(),
             train: train::Follower::default(),
             logs: logs::Follower::default(),
         })

@@ -46,7 +46,11 @@ pub(super) fn run(options: Options) -> Result<Farewell, TuiError> {
             .first()
             .map(|first| format!("{}: {first}", path.display()));
     }
-    let mut state = State::new(options.recipes, options.runs, keymap);
+    let mut state = State::new(
+        options.recipes,
+        options.runs.clone().unwrap_or_else(|| "runs".into()),
+        keymap,
+    );
     state.background = capabilities.background.unwrap_or_default();
     let theme = Theme::new(capabilities, state.background);
     terminal::install_panic_hook();
@@ -58,7 +62,7 @@ pub(super) fn run(options: Options) -> Result<Farewell, TuiError> {
         state.size = Size { width, height };
     }
     let input = Input::start(mailbox.clone())?;
-    let outside = Outside::new(mailbox, &state)?;
+    let outside = Outside::new(mailbox, options.runs, &state)?;
     let mut runtime = Runtime {
         state,
         terminal,

@@ -1,1 +1,6 @@
-//! screens.
+//! Screens drawn into memory: snapshots of text and styles, and keys that must never panic.
+
+mod fixture;
+mod frame;
+mod fuzz;
+mod recipes;

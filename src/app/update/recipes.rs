@@ -252,12 +252,11 @@ fn checked(state: &mut State, outcome: Outcome) -> Vec<Effect> {
         }
         Err(why) => entry.unreadable = Some(why),
     }
-    if let (Some((recipe, values)), Some(preview)) = (outcome.recipe, outcome.preview) {
+    if let Some((recipe, preview)) = outcome.valid {
         let number = entry.good.as_ref().map_or(1, |good| good.number + 1);
         entry.good = Some(Revision {
             number,
             recipe: Arc::new(recipe),
-            values: Arc::new(values),
             preview,
         });
     }

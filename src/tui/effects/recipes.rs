@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 
 use super::Outside;
 use crate::app::launch::LaunchRequest;
-use crate::app::recipes::{Checked, Message as Recipes, Outcome};
+use crate::app::recipes::{Message as Recipes, Outcome};
 use crate::app::{Message, Tone};
-use crate::base::Fix;
+use crate::backend;
+use crate::base::{Fix, Severity};
+use crate::recipe;
+use crate::run::{self, CreateRun};
 
 /// Folders are followed this deep; deeper ones are no recipes of this workbench.
 const DEPTH: usize = 6;
@@ -46,26 +49,9 @@ fn walk(folder: &Path, depth: usize, paths: &mut Vec<PathBuf>) -> io::Result<()>
 
 pub(super) fn check(outside: &Outside, path: PathBuf) {
     outside.worker.run(move || {
-        let outcome = outcome(path);
+        let outcome = Outcome::read(path, &|path| fs::read_to_string(path));
         Some(Message::Recipes(Recipes::Checked(Box::new(outcome))))
     });
-}
-
-/// Reads a recipe and everything it extends, and validates it.
-fn outcome(path: PathBuf) -> Outcome {
-    let checked = fs::read_to_string(&path)
-        .map(|text| Checked {
-            text,
-            files: vec![path.clone()],
-            ..Checked::default()
-        })
-        .map_err(|error| error.to_string());
-    Outcome {
-        path,
-        checked,
-        recipe: None,
-        preview: None,
-    }
 }
 
 fn failed(what: &str, path: &Path, error: &io::Error) -> Message {
@@ -132,11 +118,42 @@ pub(super) fn create_file(outside: &Outside, path: PathBuf, text: String) {
 }
 
 pub(super) fn launch(outside: &Outside, request: LaunchRequest) {
-    outside.worker.run(move || {
-        let why = format!(
-            "cannot launch {}: this build cannot resolve recipes",
-            request.recipe.display()
-        );
-        Some(Message::Launched(Err(why)))
+    let runs = outside.runs.clone();
+    outside
+        .worker
+        .run(move || Some(Message::Launched(start(&request, runs.as_deref()))));
+}
+
+/// Resolves the recipe, makes its run directory and starts the trainer.
+fn start(request: &LaunchRequest, runs: Option<&Path>) -> Result<PathBuf, String> {
+    let read = |path: &Path| fs::read_to_string(path);
+    let loaded = recipe::load(&request.recipe, &request.sets, &read);
+    let Some(resolved) = loaded.recipe else {
+        let first = loaded
+            .diagnostics
+            .into_iter()
+            .find(|d| d.severity == Severity::Error);
+        return Err(first.map_or_else(
+            || "the recipe is not valid".to_owned(),
+            |problem| format!("{} ({})", problem.message, problem.place),
+        ));
+    };
+    let here = std::env::current_dir().map_err(|error| error.to_string())?;
+    let resolved = resolved.with_absolute_paths(&here);
+    let name = request.name.clone().unwrap_or_else(|| {
+        let stem = request.recipe.file_stem().unwrap_or_default();
+        stem.to_string_lossy().into_owned()
     });
+    let folder = runs.map_or_else(|| resolved.logging.runs.clone(), Path::to_owned);
+    let new = CreateRun {
+        name,
+        recipe_toml: recipe::to_toml(&resolved),
+        source: Some(request.recipe.clone()),
+        overrides: request.sets.clone(),
+        parent: None,
+        tags: Vec::new(),
+    };
+    let run = run::create(&folder, new).map_err(|error| error.to_string())?;
+    backend::local::spawn(&run).map_err(|error| error.to_string())?;
+    Ok(run.path)
 }

@@ -102,6 +102,11 @@ fn pane(state: &State, canvas: &mut Canvas, area: Rect, pane: Pane) {
     }
 }
 
+/// A number with its noun: `1 error`, `2 errors`.
+fn counted(n: usize, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}
+
 /// The number of a pane for the mouse.
 fn number(pane: Pane) -> usize {
     Pane::ALL.iter().position(|p| *p == pane).unwrap_or(0)
@@ -212,7 +217,13 @@ fn problem_list(state: &State, canvas: &mut Canvas, area: Rect) {
     let title = checked.map_or("Problems".to_owned(), |c| {
         match (c.errors(), c.warnings()) {
             (0, 0) => "Problems none".into(),
-            (e, w) => format!("Problems {e} errors, {w} warnings"),
+            (e, 0) => format!("Problems {}", counted(e, "error")),
+            (0, w) => format!("Problems {}", counted(w, "warning")),
+            (e, w) => format!(
+                "Problems {}, {}",
+                counted(e, "error"),
+                counted(w, "warning")
+            ),
         }
     });
     let inner = canvas.pane(
@@ -311,11 +322,8 @@ pub(super) fn status<'a>(state: &'a State, theme: &Theme) -> Line<'a> {
     if entry.unreadable.is_some() {
         spans.push(Span::styled("✗ unreadable ", theme.error));
     } else if errors > 0 {
-        let plural = if errors == 1 { "" } else { "s" };
-        spans.push(Span::styled(
-            format!("✗ {errors} error{plural} "),
-            theme.error,
-        ));
+        let text = format!("✗ {} ", counted(errors, "error"));
+        spans.push(Span::styled(text, theme.error));
     } else if entry.checked.is_some() {
         spans.push(Span::styled("✓ valid ", theme.ok));
     }

@@ -1,10 +1,9 @@
 //! How recipes differ: two marked ones, the selected one and the marked one, or the selected one and its base.
 
-use std::collections::BTreeMap;
-
 use crate::app::dialog::Note;
 use crate::app::recipes::Entry;
 use crate::app::{State, Tone};
+use crate::recipe::{self, Recipe};
 
 /// The two recipes to compare: older or base first.
 fn pair(state: &State) -> Option<(&Entry, &Entry)> {
@@ -41,34 +40,21 @@ pub(super) fn show(state: &mut State) {
         return;
     };
     let title = format!("{} -> {}", a.name, b.name);
-    let lines = lines(&left.values, &right.values);
+    let lines = lines(&left.recipe, &right.recipe);
     let dialog = super::view(title, lines);
     state.dialogs.push(dialog);
 }
 
-fn lines(left: &[(String, String)], right: &[(String, String)]) -> Vec<Note> {
-    let old: BTreeMap<&str, &str> = left.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-    let new: BTreeMap<&str, &str> = right
-        .iter()
-        .map(|(k, v)| (k.as_str(), v.as_str()))
-        .collect();
-    let mut keys: Vec<&str> = right.iter().map(|(k, _)| k.as_str()).collect();
-    keys.extend(
-        left.iter()
-            .map(|(k, _)| k.as_str())
-            .filter(|k| !new.contains_key(k)),
-    );
+fn lines(left: &Recipe, right: &Recipe) -> Vec<Note> {
     let mut lines = Vec::new();
-    for key in keys {
-        let (before, after) = (old.get(key), new.get(key));
-        if before == after {
-            continue;
-        }
+    for change in recipe::diff_recipes(left, right) {
+        let live = if change.key.live { "   live" } else { "" };
+        let key = format!("{}{live}", change.key.path);
         lines.push(Note::new(Tone::Neutral, key));
-        if let Some(before) = before {
+        if let Some(before) = &change.from {
             lines.push(Note::new(Tone::Bad, format!("  - {before}")));
         }
-        if let Some(after) = after {
+        if let Some(after) = &change.to {
             lines.push(Note::new(Tone::Good, format!("  + {after}")));
         }
     }
@@ -76,20 +62,4 @@ fn lines(left: &[(String, String)], right: &[(String, String)]) -> Vec<Note> {
         lines.push(Note::new(Tone::Good, "every key has the same value"));
     }
     lines
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_differing_keys_are_listed() {
-        let pair = |k: &str, v: &str| (k.to_owned(), v.to_owned());
-        let lines = lines(
-            &[pair("a", "1"), pair("b", "2"), pair("c", "3")],
-            &[pair("a", "1"), pair("b", "4")],
-        );
-        let text: Vec<&str> = lines.iter().map(|n| n.text.as_str()).collect();
-        assert_eq!(text, ["b", "  - 2", "  + 4", "c", "  - 3"]);
-    }
 }

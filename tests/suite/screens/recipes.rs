@@ -1,0 +1,191 @@
+//! The Recipes screen: validity, problems, fixes, diffs, launching, hot reload.
+
+use trestle::app::launch::LaunchRequest;
+use trestle::app::recipes::Pane;
+use trestle::app::{Dialog, Effect};
+
+use super::fixture::{Bench, FOLDER};
+
+fn select(bench: &mut Bench, name: &str) {
+    bench.press("1 g g");
+    for _ in 0..bench.state.recipes.entries.len() {
+        if bench.state.recipes.selected().unwrap().name == name {
+            return;
+        }
+        bench.press("j");
+    }
+    panic!("no recipe {name}");
+}
+
+#[test]
+fn problems_stand_at_their_span_and_in_the_list() {
+    let mut bench = Bench::new(120, 36);
+    select(&mut bench, "broken.toml");
+    insta::assert_snapshot!("recipes_problems_120x36", bench.text());
+    bench.press("]");
+    assert_eq!(bench.state.recipes.problem_cursor, 1);
+    bench.press("] ");
+    assert_eq!(bench.state.recipes.problem_cursor, 0);
+}
+
+#[test]
+fn a_fix_changes_exactly_its_span() {
+    let mut bench = Bench::new(120, 36);
+    select(&mut bench, "broken.toml");
+    let effects = bench.press("F");
+    let [Effect::ApplyFix { fix, expected }] = &effects[..] else {
+        panic!("{effects:?}");
+    };
+    assert_eq!(expected.as_deref(), Some("stepz"));
+    assert_eq!(fix.replacement, "steps");
+}
+
+#[test]
+fn the_editor_opens_at_the_problem() {
+    let mut bench = Bench::new(120, 36);
+    select(&mut bench, "broken.toml");
+    let effects = bench.press("E");
+    let [Effect::OpenEditor { path, line, column }] = &effects[..] else {
+        panic!("{effects:?}");
+    };
+    assert_eq!(path.file_name().unwrap(), "broken.toml");
+    assert_eq!((*line, *column), (3, 1));
+}
+
+#[test]
+fn a_broken_save_keeps_the_last_good_revision_and_says_so() {
+    let mut bench = Bench::new(120, 36);
+    select(&mut bench, "demo.toml");
+    let steps = |bench: &Bench| bench.state.selected_recipe().unwrap().recipe.train.steps;
+    let good = bench
+        .files
+        .iter()
+        .find(|(p, _)| p.ends_with("demo.toml"))
+        .unwrap()
+        .1
+        .clone();
+    assert_eq!(steps(&bench), 400);
+    bench.save("demo.toml", &good.replace("steps = 400", "steps = "));
+    assert!(bench.text().contains("✗ 1 error"), "{}", bench.text());
+    assert!(bench.text().contains("r1 still active"), "{}", bench.text());
+    assert_eq!(steps(&bench), 400);
+    bench.save("demo.toml", &good.replace("steps = 400", "steps = 500"));
+    assert!(bench.text().contains("✓ valid r2"), "{}", bench.text());
+    assert_eq!(steps(&bench), 500);
+}
+
+#[test]
+fn a_saved_base_is_followed_by_what_extends_it() {
+    let mut bench = Bench::new(120, 36);
+    select(&mut bench, "mtp2.toml");
+    let seq = |bench: &Bench| {
+        bench
+            .state
+            .selected_recipe()
+            .unwrap()
+            .recipe
+            .train
+            .seq_length
+    };
+    let base = bench
+        .files
+        .iter()
+        .find(|(p, _)| p.ends_with("demo.toml"))
+        .unwrap()
+        .1
+        .clone();
+    assert_eq!(seq(&bench), 256);
+    bench.save(
+        "demo.toml",
+        &base.replace("seq_length = 256", "seq_length = 128"),
+    );
+    assert_eq!(seq(&bench), 128);
+}
+
+#[test]
+fn a_recipe_is_compared_with_its_base_or_two_marked_ones_with_each_other() {
+    let mut bench = Bench::new(120, 36);
+    select(&mut bench, "mtp2.toml");
+    bench.press("=");
+    insta::assert_snapshot!("recipes_diff_120x36", bench.text());
+    bench.press("esc");
+    select(&mut bench, "demo.toml");
+    bench.press("space");
+    select(&mut bench, "mtp2.toml");
+    bench.press("space =");
+    assert!(matches!(bench.state.dialogs.last(), Some(Dialog::View(_))));
+}
+
+#[test]
+fn launching_asks_and_passes_only_what_differs() {
+    let mut bench = Bench::new(120, 36);
+    select(&mut bench, "demo.toml");
+    bench.press("enter");
+    insta::assert_snapshot!("launch_120x36", bench.text());
+    let effects = bench.press("m i n e tab tab backspace 9 tab 7 enter");
+    let request = LaunchRequest {
+        recipe: format!("{FOLDER}/demo.toml").into(),
+        name: Some("mine".into()),
+        sets: vec!["train.steps=409".into(), "train.seed=7".into()],
+    };
+    // The seed's old text is still before the typed figure.
+    let [Effect::Launch(launched)] = &effects[..] else {
+        panic!("{effects:?}");
+    };
+    assert_eq!(
+        (&launched.recipe, &launched.name),
+        (&request.recipe, &request.name)
+    );
+    assert_eq!(launched.sets[0], request.sets[0]);
+    assert!(launched.sets[1].ends_with('7'));
+    bench.press("enter tab tab x enter");
+    assert!(
+        bench.text().contains("not a whole number"),
+        "{}",
+        bench.text()
+    );
+}
+
+#[test]
+fn a_recipe_with_errors_cannot_be_launched() {
+    let mut bench = Bench::new(120, 36);
+    select(&mut bench, "broken.toml");
+    assert!(bench.press("enter").is_empty());
+    assert!(bench.state.dialogs.is_empty());
+    assert!(bench.text().contains("error"), "{}", bench.text());
+}
+
+#[test]
+fn a_new_recipe_extends_the_selected_one() {
+    let mut bench = Bench::new(80, 24);
+    select(&mut bench, "mtp2.toml");
+    let effects = bench.press("A enter");
+    let [Effect::CreateFile { path, text }] = &effects[..] else {
+        panic!("{effects:?}");
+    };
+    assert_eq!(path.file_name().unwrap(), "mtp2-2.toml");
+    assert_eq!(text, "extends = \"ablations/mtp2.toml\"\n");
+}
+
+#[test]
+fn the_filter_narrows_the_list_and_escape_brings_it_back() {
+    let mut bench = Bench::new(80, 24);
+    bench.press("/ m t p 2");
+    assert_eq!(bench.state.recipes.visible().len(), 1);
+    assert_eq!(bench.state.recipes.selected().unwrap().name, "mtp2.toml");
+    bench.press("enter");
+    assert!(bench.state.search.is_none());
+    bench.press("esc");
+    assert_eq!(bench.state.recipes.visible().len(), 3);
+}
+
+#[test]
+fn panes_take_the_focus_in_turn_and_one_can_have_the_screen() {
+    let mut bench = Bench::new(120, 36);
+    bench.press("tab");
+    assert_eq!(bench.state.recipes.focus, Pane::Source);
+    bench.press("z");
+    assert!(!bench.text().contains("Problems"));
+    bench.press("esc S-tab");
+    assert_eq!(bench.state.recipes.focus, Pane::List);
+}
