@@ -96,6 +96,8 @@ pub enum Effect {
     ListRecipes,
     /// Read and validate a recipe.
     CheckRecipe(PathBuf),
+    /// Watch these folders' own files too: recipes extend files that lie there.
+    WatchFolders(Vec<PathBuf>),
     /// Change a file as a fix says, if its text there is still `expected`.
     ApplyFix {
         /// The change.

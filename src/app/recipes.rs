@@ -321,6 +321,18 @@ impl State {
         self.entries.iter().position(|e| e.path == path)
     }
 
+    /// Folders outside the recipes' folder that hold files which recipes are made of.
+    pub fn outside(&self) -> Vec<PathBuf> {
+        let files = self.entries.iter().filter_map(|e| e.checked.as_ref());
+        let folders: BTreeSet<PathBuf> = files
+            .flat_map(|checked| &checked.files)
+            .filter_map(|file| file.parent())
+            .filter(|folder| !folder.starts_with(&self.folder))
+            .map(Path::to_owned)
+            .collect();
+        folders.into_iter().collect()
+    }
+
     /// The problem under the cursor.
     pub fn selected_problem(&self) -> Option<&Diagnostic> {
         let checked = self.selected()?.checked.as_ref()?;

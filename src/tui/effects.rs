@@ -12,8 +12,9 @@ use std::path::PathBuf;
 
 use super::mailbox::Mailbox;
 use super::worker::Worker;
-use crate::app::{Effect, Key, Message, State, Tone};
+use crate::app::{self, Effect, Key, Message, State, Tone};
 use crate::run;
+use crate::watch::Watcher;
 
 /// The runtime's threads and where things lie.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub(super) struct Outside {
     pub(super) runs: Option<PathBuf>,
     /// The folder that is listed.
     pub(super) runs_folder: PathBuf,
+    /// What watches the recipes; none where the system gives no thread.
+    watcher: Option<Watcher>,
     /// What follows the watched run.
     train: train::Follower,
     /// What follows the watched run's console.
@@ -36,7 +39,18 @@ pub(super) struct Outside {
 
 impl Outside {
     pub(super) fn new(mailbox: Mailbox, runs: Option<PathBuf>, state: &State) -> io::Result<Self> {
+        let changes = mailbox.clone();
+        let recipes_changed = move |paths| {
+            changes.send(Message::Recipes(app::recipes::Message::Changed(paths)));
+        };
+        let folders = recipes::watched(&state.recipes.folder, &[]);
+        let watcher = Watcher::spawn(folders, recipes_changed);
+        if let Err(error) = &watcher {
+            let why = format!("recipes are not watched: {error}");
+            mailbox.send(Message::Say(Tone::Bad, why));
+        }
         Ok(Self {
+            watcher: watcher.ok(),
             worker: Worker::new("worker", mailbox.clone())?,
             mailbox,
             recipes: state.recipes.folder.clone(),
@@ -52,6 +66,11 @@ impl Outside {
         match effect {
             Effect::ListRecipes => recipes::list(self),
             Effect::CheckRecipe(path) => recipes::check(self, path),
+            Effect::WatchFolders(folders) => {
+                if let Some(watcher) = &self.watcher {
+                    watcher.watch(recipes::watched(&self.recipes, &folders));
+                }
+            }
             Effect::ApplyFix { fix, expected } => recipes::apply_fix(self, fix, expected),
             Effect::CreateFile { path, text } => recipes::create_file(self, path, text),
             Effect::ReplaceFile { path, text } => recipes::replace_file(self, path, text),

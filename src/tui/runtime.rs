@@ -85,6 +85,8 @@ pub(super) fn run(options: Options) -> Result<Farewell, TuiError> {
         runtime.carry_out(effect)?;
     }
     runtime.turn(&receiver)?;
+    // Threads that wait to send must not keep the program from ending.
+    drop(receiver);
     let detached = runtime
         .state
         .train

@@ -240,6 +240,7 @@ fn checked(state: &mut State, outcome: Outcome) -> Vec<Effect> {
     let Some(at) = state.recipes.find(&outcome.path) else {
         return vec![];
     };
+    let outside = state.recipes.outside();
     let entry = &mut state.recipes.entries[at];
     let first = entry.checked.is_none() && entry.unreadable.is_none();
     match outcome.checked {
@@ -275,7 +276,12 @@ fn checked(state: &mut State, outcome: Outcome) -> Vec<Effect> {
         state.recipes.line = state.recipes.line.clamp(1, lines);
         state.recipes.problem_cursor = state.recipes.problem_cursor.min(problems.saturating_sub(1));
     }
-    vec![]
+    let now = state.recipes.outside();
+    if now == outside {
+        vec![]
+    } else {
+        vec![Effect::WatchFolders(now)]
+    }
 }
 
 fn place_order(place: &Place) -> (u8, usize) {

@@ -12,9 +12,23 @@ use crate::backend;
 use crate::base::{Fix, Severity};
 use crate::recipe;
 use crate::run::{self, CreateRun};
+use crate::watch::Folder;
 
 /// Folders are followed this deep; deeper ones are no recipes of this workbench.
 const DEPTH: usize = 6;
+
+/// What is watched: the recipes' folder in depth, and the own files of folders that recipes extend into.
+pub(super) fn watched(recipes: &Path, outside: &[PathBuf]) -> Vec<Folder> {
+    let mut folders = vec![Folder {
+        path: recipes.to_owned(),
+        depth: DEPTH,
+    }];
+    folders.extend(outside.iter().map(|path| Folder {
+        path: path.clone(),
+        depth: 0,
+    }));
+    folders
+}
 
 pub(super) fn list(outside: &Outside) {
     let folder = outside.recipes.clone();
