@@ -20,6 +20,7 @@ use crossterm::terminal::{
 use crossterm::{cursor, queue};
 use ratatui::Frame;
 use ratatui::backend::CrosstermBackend;
+use ratatui::layout::{Position, Rect};
 
 /// Whether the terminal is ours: raw, alternate screen.
 static OURS: AtomicBool = AtomicBool::new(false);
@@ -89,8 +90,9 @@ impl Terminal {
 
     /// Forgets what is on the screen, so that the next frame draws every cell.
     pub(super) fn forget(&mut self) -> io::Result<()> {
-        self.inner.clear()?;
-        self.output.commit()
+        // Not `clear`: that asks the terminal where its cursor is, and the answer would go to the reading thread.
+        let size = self.inner.size()?;
+        self.inner.resize(Rect::from((Position::ORIGIN, size)))
     }
 
     /// Puts text on the clipboard of the user's terminal (OSC 52), which works over ssh too where the terminal allows it.
