@@ -139,7 +139,8 @@ pub fn reference(keymap: &Keymap, markdown: bool) -> String {
                     "\n## {title}\n\n| keys | action | what it does |\n|---|---|---|\n"
                 )
             } else {
-                write!(text, "{}{title}\n", if text.is_empty() { "" } else { "\n" })
+                let gap = if text.is_empty() { "" } else { "\n" };
+                writeln!(text, "{gap}{title}")
             };
         }
         let keys = keymap.keys(action).join(" ");

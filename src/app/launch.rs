@@ -97,7 +97,7 @@ pub fn request(recipe: PathBuf, form: &Form, entry: &Entry) -> Result<LaunchRequ
         let text = form.text(row).trim().replace('_', "");
         let number: u64 = text
             .parse()
-            .map_err(|_| format!("{key}: `{text}` is not a whole number"))?;
+            .map_err(|error| format!("{key}: `{text}` is not a whole number ({error})"))?;
         if number != value {
             sets.push(format!("{key}={number}"));
         }

@@ -85,7 +85,7 @@ mod tests {
                     .to_string_lossy()
                     .into_owned()
             })
-            .filter(|name| name.ends_with(".toml"))
+            .filter(|name| Path::new(name).extension().is_some_and(|e| e == "toml"))
             .collect();
         names.sort();
         let bundled: Vec<&str> = RECIPES.iter().map(|(name, _)| *name).collect();

@@ -68,7 +68,11 @@ mod tests {
         let mut buf = Buffer::empty(Rect::new(0, 0, 20, 1));
         buf.set_string(0, 0, "╔═┐✗⣿⠁⢀λ界é▾", Style::new());
         transliterate(&mut buf);
-        let text: String = buf.content.iter().map(|c| c.symbol()).collect();
+        let text: String = buf
+            .content
+            .iter()
+            .map(ratatui::buffer::Cell::symbol)
+            .collect();
         assert!(text.is_ascii());
         assert!(text.starts_with("+=+x:'.L?"), "{text}");
     }

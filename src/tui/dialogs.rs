@@ -222,10 +222,8 @@ fn form(form: &Form, canvas: &mut Canvas, area: Rect) {
         }
         canvas.line(inner, y as u16, Line::from(spans));
     }
-    let mut y = form.fields.len() as u16 + 1;
-    for (text, style) in notes {
+    for (y, (text, style)) in (form.fields.len() as u16 + 1..).zip(notes) {
         canvas.line(inner, y, Span::styled(format!(" {text}"), style));
-        y += 1;
     }
     if let Some(error) = &form.error {
         let row = inner.height.saturating_sub(1);

@@ -100,7 +100,7 @@ impl Runtime {
     fn turn(&mut self, receiver: &Receiver<Event>) -> Result<(), TuiError> {
         while !self.quit {
             let first = match self.wait() {
-                None => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                None => receiver.recv().map_err(RecvTimeoutError::from),
                 Some(time) => receiver.recv_timeout(time),
             };
             self.tick();

@@ -421,7 +421,7 @@ fn new_recipe(state: &mut State) {
             .iter()
             .any(|e| e.name == format!("{name}.toml"))
     };
-    let name = (2..)
+    let name = (2..10_000)
         .map(|n| format!("{stem}-{n}"))
         .find(|name| !taken(name))
         .unwrap_or_default();
