@@ -1,8 +1,12 @@
 //! Trains a model directory on one batch and says how many tokens a second it takes, as one JSON line.
 //!
-//! `cargo bench --bench step -- FOLDER [--steps 12] [--warmup 2] [--threads 2]`; the folder is what `transformers_cpu.py prepare` writes, and
-//! losses are to be compared with those of `transformers_cpu.py train`. A step is gradients, clipping at 1, `AdamW` with decay on
-//! matrices.
+//! ```text
+//! cargo bench --bench step -- config RECIPE FOLDER                          writes the recipe's config.json into FOLDER
+//! cargo bench --bench step -- FOLDER [--steps 12] [--warmup 2] [--threads 2]
+//! ```
+//!
+//! `cpu_vs_transformers` runs both, and between them `transformers_cpu.py prepare`, which adds weights and a batch; losses are to be
+//! compared with those of `transformers_cpu.py train`. A step is gradients, clipping at 1, `AdamW` with decay on matrices.
 #![expect(clippy::print_stdout, reason = "the result is printed")]
 #![allow(missing_docs, reason = "a program")]
 
@@ -14,6 +18,7 @@ use candle_core::{Device, Tensor};
 use serde_json::{Value, json};
 use trestle::nn::{BatchFile, LossScales, Model, Parameters, Recompute};
 use trestle::ops::{self, adamw, reduce};
+use trestle::recipe;
 use trestle::spec::TextConfig;
 
 struct Options {
@@ -23,17 +28,16 @@ struct Options {
     threads: usize,
 }
 
-fn options() -> Result<Options, Box<dyn Error>> {
+fn options(arguments: &[String]) -> Result<Options, Box<dyn Error>> {
     let mut options = Options {
         folder: PathBuf::new(),
         steps: 12,
         warmup: 2,
         threads: 2,
     };
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
         let slot = match argument.as_str() {
-            "--bench" => continue, // cargo adds it
             "--steps" => &mut options.steps,
             "--warmup" => &mut options.warmup,
             "--threads" => &mut options.threads,
@@ -93,8 +97,31 @@ fn update(
     Ok(())
 }
 
+/// Writes the `config.json` of a recipe's model, and returns the rows and tokens of its micro-batch.
+fn write_config(recipe: &Path, folder: &Path) -> Result<Value, Box<dyn Error>> {
+    let loaded = recipe::load(recipe, &[], &|path| std::fs::read_to_string(path));
+    let recipe = loaded.recipe.ok_or("the recipe is not valid")?;
+    std::fs::create_dir_all(folder)?;
+    let config = serde_json::to_string_pretty(&recipe.model.config.to_json())?;
+    std::fs::write(folder.join("config.json"), config)?;
+    Ok(json!({
+        "batch": recipe.train.micro_batch_size,
+        "sequence": recipe.train.seq_length,
+    }))
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
-    let options = options()?;
+    let arguments: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|a| a != "--bench")
+        .collect();
+    if let [mode, recipe, folder] = &arguments[..]
+        && mode == "config"
+    {
+        println!("{}", write_config(Path::new(recipe), Path::new(folder))?);
+        return Ok(());
+    }
+    let options = options(&arguments)?;
     ops::retain_heap();
     rayon::ThreadPoolBuilder::new()
         .num_threads(options.threads)

@@ -103,9 +103,10 @@ fn check(golden: &str, name: &str, layout: Layout) {
     let none = Vec::new();
     let depths = case.json["mtp"].as_array().unwrap_or(&none);
     for k in 0..=depths.len() {
-        let (logits, loss) = match depths.is_empty() {
-            true => ("logits".to_owned(), "loss".to_owned()),
-            false => (format!("logits.{k}"), format!("loss.{k}")),
+        let (logits, loss) = if depths.is_empty() {
+            ("logits".to_owned(), "loss".to_owned())
+        } else {
+            (format!("logits.{k}"), format!("loss.{k}"))
         };
         let (got, want) = (&out[&format!("logits.{k}")], &case.tensors[&logits]);
         assert_eq!(got.dims(), want.dims());
