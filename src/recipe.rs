@@ -12,6 +12,7 @@ mod load;
 mod model;
 mod overlay;
 mod print;
+mod recover;
 mod report;
 mod resolved;
 mod rule;

@@ -75,8 +75,8 @@ fn sections<'a>(keys: &'a [&'a Key]) -> impl Iterator<Item = (&'static str, &'a 
 fn table(keys: &[&Key], out: &Output) -> String {
     let width = |of: &dyn Fn(&Key) -> usize| keys.iter().map(|key| of(key)).max().unwrap_or(0);
     let names = width(&|key| key.path.len());
-    let types = width(&|key| type_of(key).len()).min(36);
-    let defaults = width(&|key| key.default.to_string().len()).min(28);
+    let types = width(&|key| type_of(key).len());
+    let defaults = width(&|key| key.default.to_string().len());
     let mut text = String::new();
     for (section, run) in sections(keys) {
         if !text.is_empty() {

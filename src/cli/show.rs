@@ -61,11 +61,16 @@ fn table(loaded: &Loaded, context: &Context) -> String {
     const WIDEST_VALUE: usize = 44;
     let out = &context.out;
     let names = rows(loaded).map(|(key, _)| key.name().len()).max();
-    let values = rows(loaded).map(|(_, located)| located.value.to_string().chars().count());
-    let (names, values) = (
-        names.unwrap_or(0),
-        values.filter(|n| *n <= WIDEST_VALUE).max().unwrap_or(0),
-    );
+    // `--json` and `--toml` have long lists in full.
+    let short = |located: &Located| {
+        let value = located.value.to_string();
+        match value.char_indices().nth(WIDEST_VALUE) {
+            Some((end, _)) => format!("{} ...", &value[..end]),
+            None => value,
+        }
+    };
+    let values = rows(loaded).map(|(_, located)| short(located).chars().count());
+    let (names, values) = (names.unwrap_or(0), values.max().unwrap_or(0));
     let mut text = String::new();
     let mut section = "";
     for (key, located) in rows(loaded) {
@@ -76,7 +81,7 @@ fn table(loaded: &Loaded, context: &Context) -> String {
             text += &out.paint(Tone::Heading, format!("[{section}]"));
             text.push('\n');
         }
-        let value = located.value.to_string();
+        let value = short(located);
         let padding = " ".repeat(values.saturating_sub(value.chars().count()));
         let name = out.paint(Tone::Name, format!("{:names$}", key.name()));
         let origin = out.paint(Tone::Dim, origin(located));

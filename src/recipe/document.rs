@@ -7,6 +7,7 @@ use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
 use super::key::{self, Key, Wrong, closest};
+use super::recover::{SyntaxError, recover};
 use super::value::Value;
 use crate::base::{Diagnostic, Fix, LineColumn, Place, Severity};
 
@@ -16,6 +17,8 @@ pub(super) struct Entry {
     pub(super) key: &'static Key,
     pub(super) value: Value,
     pub(super) place: Place,
+    /// Of a list, the place of each item.
+    pub(super) items: Vec<Place>,
 }
 
 /// What a file says and what is wrong with it.
@@ -31,7 +34,8 @@ pub(super) struct Document {
 
 /// Reads a document. What the parser can make sense of is read even if other parts are broken.
 pub(super) fn read(path: &Path, text: &str) -> Document {
-    let (table, errors) = DeTable::parse_recoverable(text);
+    let (readable, errors) = recover(text);
+    let (table, _) = DeTable::parse_recoverable(&readable);
     let mut reader = Reader {
         path,
         text,
@@ -39,7 +43,7 @@ pub(super) fn read(path: &Path, text: &str) -> Document {
         document: Document::default(),
     };
     for error in &errors {
-        reader.syntax(error.message(), error.span());
+        reader.syntax(error);
     }
     reader.document.is_broken = !errors.is_empty();
     reader.table("", table.get_ref());
@@ -76,8 +80,8 @@ impl Reader<'_> {
         LineColumn::of(self.text, span.start).line
     }
 
-    fn syntax(&mut self, message: &str, span: Option<Range<usize>>) {
-        let span = span.unwrap_or(0..0);
+    fn syntax(&mut self, error: &SyntaxError) {
+        let SyntaxError { message, span } = error.clone();
         let line = self.line(&span);
         // One line that went wrong often leaves several complaints; the first names the cause.
         if !self.broken_lines.insert(line) {
@@ -88,7 +92,7 @@ impl Reader<'_> {
             severity: Severity::Error,
             code: "E0101",
             message: format!("not TOML: {}", message.trim().replace('\n', ", ")),
-            hint: syntax_hint(source, message).map(Into::into),
+            hint: syntax_hint(source, &message).map(Into::into),
             place: self.place(span),
             key: None,
             nearest: Vec::new(),
@@ -116,7 +120,8 @@ impl Reader<'_> {
                     self.section_is_value(&dotted, name_span);
                 }
             } else {
-                self.unknown(prefix, name.get_ref(), name_span);
+                let is_table = matches!(value.get_ref(), DeValue::Table(_));
+                self.unknown(prefix, name.get_ref(), name_span, is_table);
             }
         }
     }
@@ -130,11 +135,16 @@ impl Reader<'_> {
                 nearest: Vec::new(),
             }),
         };
+        let items = match value {
+            DeValue::Array(items) => items.iter().map(|item| self.place(item.span())).collect(),
+            _ => Vec::new(),
+        };
         match checked {
             Ok(value) => self.document.entries.push(Entry {
                 key,
                 value,
                 place: self.place(span),
+                items,
             }),
             Err(wrong) => {
                 self.document.wrong.insert(key.path);
@@ -161,9 +171,12 @@ impl Reader<'_> {
         });
     }
 
-    fn unknown(&mut self, prefix: &str, name: &str, span: Range<usize>) {
+    fn unknown(&mut self, prefix: &str, name: &str, span: Range<usize>, is_table: bool) {
         let place = self.place(span.clone());
         let mut diagnostic = unknown_key(prefix, name, place);
+        if is_table && prefix.is_empty() {
+            diagnostic.message = format!("unknown section `{name}`");
+        }
         // A quoted or dotted name is replaced as a whole, for that is its span.
         if let [best, ..] = &diagnostic.nearest[..] {
             let right = match best.strip_prefix(prefix).and_then(|r| r.strip_prefix('.')) {

@@ -61,7 +61,10 @@ pub fn load(path: &Path, sets: &[String], loader: &Loader<'_>) -> Loaded {
         flat::recipe(&plain.collect(), model)
     });
     if let Some(recipe) = &recipe {
-        rule::check(recipe, &overlay, &mut report);
+        // What a broken statement would have said is not known.
+        if !overlay.is_broken {
+            rule::check(recipe, &overlay, &mut report);
+        }
         fill(&mut values, recipe, &overlay);
     }
     // A rule over a default that stands in for a wrong value would blame the wrong key.
@@ -159,7 +162,8 @@ fn fill(values: &mut BTreeMap<&'static str, Located>, recipe: &Recipe, overlay: 
 
 fn follows(key: &str) -> Option<String> {
     match super::key::find(key)?.default {
-        Fallback::Derived(words) => Some(words.into()),
+        // Without a size the family's value counts.
+        Fallback::Derived(words) if !words.starts_with("from model.size") => Some(words.into()),
         _ => None,
     }
 }

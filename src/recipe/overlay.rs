@@ -103,7 +103,8 @@ impl Stack<'_> {
         let Value::List(bases) = &entry.value else {
             return;
         };
-        for base in bases.iter().filter_map(Value::as_str) {
+        for (at, base) in bases.iter().filter_map(Value::as_str).enumerate() {
+            let place = entry.items.get(at).unwrap_or(&entry.place);
             let path = normalize(&folder.join(base));
             if self.open.len() == 1 {
                 self.overlay.extends.push(path.clone());
@@ -118,14 +119,14 @@ impl Stack<'_> {
                     severity: Severity::Error,
                     code: "E0105",
                     message: format!("`extends` goes round in a circle: {}", round.join(" -> ")),
-                    place: entry.place.clone(),
+                    place: place.clone(),
                     key: Some("extends".into()),
                     hint: Some("move what they share into a recipe of its own".into()),
                     nearest: Vec::new(),
                     fix: None,
                 });
             } else if let Err(error) = self.file(&path) {
-                self.unreadable(&path, &error, entry.place.clone());
+                self.unreadable(&path, &error, place.clone());
             }
         }
     }

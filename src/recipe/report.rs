@@ -92,6 +92,9 @@ impl Draft<'_> {
         if self.is_blamed {
             self.diagnostic.fix =
                 replacement(&self.diagnostic.place, self.diagnostic.nearest.first());
+        } else if let (Some(key), [best, ..]) = (&self.diagnostic.key, &self.diagnostic.nearest[..])
+        {
+            self.diagnostic.hint = Some(format!("set {key} = {best}, or change the value here"));
         }
         self
     }

@@ -133,13 +133,9 @@ fn out_of_range(key: &Key, value: &Value, nearest: Value) -> Wrong {
     } else {
         format!("in {range}")
     };
-    let unit = match key.unit {
-        "" => String::new(),
-        unit => format!(" {unit}"),
-    };
     Wrong {
         code: "E0201",
-        message: format!("`{}` = {value}, but it must be {must}{unit}", key.path),
+        message: format!("`{}` = {value}, but it must be {must}", key.path),
         nearest: vec![nearest],
     }
 }

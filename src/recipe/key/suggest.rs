@@ -14,7 +14,12 @@ pub(in crate::recipe) fn closest<'a>(
             }
             let distance = distance(word, candidate);
             let allowed = (word.chars().count().max(candidate.len()) / 3).clamp(1, 4);
-            (distance <= allowed).then_some((distance, candidate))
+            // A word that was cut short or spelled out: `micro_batch`, `core_attention`.
+            let shared = word.bytes().zip(candidate.bytes());
+            let shared = shared.take_while(|(a, b)| a == b).count();
+            let is_form =
+                shared >= 4 && (shared * 3 >= candidate.len() * 2 || shared == word.len());
+            (distance <= allowed || is_form).then_some((distance, candidate))
         })
         .collect();
     scored.sort_by_key(|(distance, _)| *distance);
@@ -64,6 +69,7 @@ mod tests {
         assert_eq!(closest("sequence_paralel", known), ["sequence_parallel"]);
         assert_eq!(closest("seq-length", known), ["seq_length"]);
         assert_eq!(closest("setps", known), ["steps"]);
+        assert_eq!(closest("sequence", known), ["sequence_parallel"]);
         assert!(closest("flux_capacitor", known).is_empty());
     }
 }
