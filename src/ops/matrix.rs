@@ -1,6 +1,11 @@
 //! Matrix products on slices.
 //!
-//! A [`Matrix`] is a slice with two strides, so a transpose costs nothing; [`Product`] says what becomes of the destination.
+//! A [`Matrix`] is a slice with two strides, so a transpose costs nothing; [`Into`] says what becomes of the destination. Processors
+//! with AVX-512 run our own blocked product (`blocked.rs`), all others the `gemm` crate.
+
+mod blocked;
+#[cfg(target_arch = "x86_64")]
+mod tile;
 
 use gemm::Parallelism;
 
@@ -96,6 +101,16 @@ fn multiply(
         (m - 1) * row_stride + n <= dst.len() && row_stride >= n,
         "destination of a {m} x {n} product"
     );
+    if blocked::multiply(
+        dst,
+        row_stride,
+        mode,
+        a,
+        b,
+        !matches!(parallelism, Parallelism::None),
+    ) {
+        return;
+    }
     let alpha = if mode == Into::Accumulate { 1.0 } else { 0.0 };
     #[expect(unsafe_code, reason = "gemm takes pointers and strides")]
     // SAFETY: `Matrix::strided` and the assertion above keep every index within its slice, `dst` is borrowed exclusively, and `f32`
@@ -157,5 +172,64 @@ mod tests {
             Matrix::strided(&b, 2, 2, 3),
         );
         assert_eq!(wide, [5., 0., 9., 7., 0., 9., 9., 0.]);
+    }
+
+    #[test]
+    fn every_shape_and_transpose_follows_the_definition() {
+        for (m, n, k) in [
+            (1, 1, 1),
+            (7, 33, 5),
+            (64, 64, 64),
+            (9, 31, 300),
+            (130, 70, 17),
+            (65, 129, 257),
+            (8, 4, 520),
+        ] {
+            let a: Vec<f32> = (0..m * k)
+                .map(|index| ((index * 37 % 101) as f32 - 50.0) / 64.0)
+                .collect();
+            let b: Vec<f32> = (0..k * n)
+                .map(|index| ((index * 53 % 97) as f32 - 48.0) / 64.0)
+                .collect();
+            for (a_transposed, b_transposed) in
+                [(false, false), (false, true), (true, false), (true, true)]
+            {
+                let a_matrix = if a_transposed {
+                    Matrix::new(&a, k, m).t()
+                } else {
+                    Matrix::new(&a, m, k)
+                };
+                let b_matrix = if b_transposed {
+                    Matrix::new(&b, n, k).t()
+                } else {
+                    Matrix::new(&b, k, n)
+                };
+                let at = |x: Matrix<'_>, row: usize, column: usize| {
+                    f64::from(x.values[row * x.row_stride + column * x.column_stride])
+                };
+                let (mut all, mut here) = (vec![1f32; m * n], vec![f32::NAN; m * (n + 3)]);
+                product(&mut all, Into::Accumulate, a_matrix, b_matrix);
+                product_here(&mut here, n + 3, Into::Overwrite, a_matrix, b_matrix);
+                for (row, column) in (0..m).flat_map(|row| (0..n).map(move |column| (row, column)))
+                {
+                    let truth: f64 = (0..k)
+                        .map(|i| at(a_matrix, row, i) * at(b_matrix, i, column))
+                        .sum();
+                    let (all, here) = (all[row * n + column], here[row * (n + 3) + column]);
+                    let allowed = 1e-6 * k as f64;
+                    assert!(
+                        (f64::from(here) - truth).abs() <= allowed,
+                        "{m} {n} {k} at {row} {column}: {here}, {truth}"
+                    );
+                    assert!(
+                        (f64::from(all) - 1.0 - truth).abs() <= allowed,
+                        "{m} {n} {k} at {row} {column}: {all}, {truth}"
+                    );
+                }
+                for beyond in here.chunks(n + 3).flat_map(|row| &row[n..]) {
+                    assert!(beyond.is_nan(), "written beyond the last column");
+                }
+            }
+        }
     }
 }

@@ -112,7 +112,7 @@ pub(super) fn compare(
             .zip(&direction)
             .map(|(gradient, direction)| (gradient * direction).abs())
             .sum();
-        let allowed = 1e-5 * scale + 1e-7;
+        let allowed = 1e-5 * scale + 1e-6;
         assert!(
             (found - difference).abs() <= allowed,
             "{what}: input {index} along a direction: {found}, by differences {difference}, allowed {allowed:.1e}"
