@@ -8,9 +8,9 @@ mod bundled;
 mod check;
 mod completions;
 mod control;
-mod data;
 mod diagnostics;
 mod failure;
+mod follow;
 mod fork;
 mod keys;
 mod keys_ui;
@@ -18,6 +18,7 @@ mod machine;
 mod man;
 mod output;
 mod probe;
+mod progress;
 mod resume;
 mod runs;
 mod show;
@@ -94,7 +95,6 @@ fn dispatch(arguments: Arguments, context: &Context) -> Outcome {
         Command::Check(a) => check::run(&a, context),
         Command::Show(a) => show::run(&a, context),
         Command::Keys(a) => keys::run(&a, context),
-        Command::Data(a) => data::run(&a, context),
         Command::Train(a) => {
             machine::keep_large_buffers();
             train::run(&a, context)

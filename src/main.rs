@@ -2,6 +2,9 @@
 
 use std::process::ExitCode;
 
+#[global_allocator]
+static ALLOCATOR: trestle::train::CountingAllocator = trestle::train::CountingAllocator;
+
 fn main() -> ExitCode {
     trestle::cli::main()
 }

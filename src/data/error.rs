@@ -27,10 +27,12 @@ pub enum DataError {
         reason: String,
     },
     /// A glob that matches nothing.
-    #[error("no file matches {}", pattern.display())]
+    #[error("no file matches `{glob}` in {}", folder.display())]
     NoFiles {
-        /// The glob, joined with the recipe's folder.
-        pattern: PathBuf,
+        /// As the recipe says it.
+        glob: String,
+        /// The recipe's folder.
+        folder: PathBuf,
     },
     /// Bytes that are not UTF-8.
     #[error("{}:{line}: byte {offset} of the file is not UTF-8", path.display())]

@@ -129,7 +129,8 @@ fn matches(glob: &str, folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     }
     if files.is_empty() {
         return Err(DataError::NoFiles {
-            pattern: folder.join(glob),
+            glob: glob.to_owned(),
+            folder: folder.to_owned(),
         });
     }
     files.sort();

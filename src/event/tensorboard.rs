@@ -72,6 +72,17 @@ pub fn encode_scalars(wall_time: f64, step: i64, scalars: &[(&str, f32)]) -> Vec
     frame(&event)
 }
 
+/// A frame that says that a process took up the run before `step`, so that readers drop what earlier files say from `step` on.
+pub fn encode_session_start(wall_time: f64, step: i64) -> Vec<u8> {
+    // `session_log` (7) holds `status` (1); 1 is START.
+    let mut event = Vec::new();
+    double(&mut event, 1, wall_time);
+    key(&mut event, 2, 0);
+    varint(&mut event, step as u64);
+    bytes(&mut event, 7, &[1 << 3, 1]);
+    frame(&event)
+}
+
 /// The scalars of all complete frames at the start of `file`, and how many bytes those frames take.
 ///
 /// A torn last frame is left over, as with a file that is still written. Values that are not scalars are skipped.

@@ -1,0 +1,138 @@
+//! What deserves a warning: a loss far above its running mean, throughput far below.
+
+use serde::{Deserialize, Serialize};
+
+use crate::recipe;
+
+/// Share of a new value in a running mean.
+const WEIGHT: f64 = 0.05;
+/// Values that a running mean needs before it is trusted.
+const WARM: u64 = 20;
+/// Steps during which a warning is not repeated.
+const QUIET: u64 = 20;
+
+/// Running means; part of a checkpoint, so that a continued run warns where an unbroken one would.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Alerts {
+    loss: Running,
+    throughput: Running,
+    quiet_loss: u64,
+    quiet_throughput: u64,
+}
+
+/// Exponentially weighted mean and variance.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Running {
+    count: u64,
+    mean: f64,
+    variance: f64,
+}
+
+impl Running {
+    fn add(&mut self, value: f64) {
+        // The first values weigh more, so that the mean does not start from zero.
+        let weight = WEIGHT.max(1.0 / (self.count + 1) as f64);
+        let difference = value - self.mean;
+        self.mean += weight * difference;
+        self.variance = (1.0 - weight) * (self.variance + weight * difference * difference);
+        self.count += 1;
+    }
+}
+
+impl Alerts {
+    /// Takes the numbers of one step; returns code and message of each warning that they deserve.
+    pub(super) fn observe(
+        &mut self,
+        limits: &recipe::Alerts,
+        loss: f64,
+        tokens_per_second: f64,
+    ) -> Vec<(&'static str, String)> {
+        let mut warnings = Vec::new();
+        self.quiet_loss = self.quiet_loss.saturating_sub(1);
+        self.quiet_throughput = self.quiet_throughput.saturating_sub(1);
+        if loss.is_finite() {
+            let Running {
+                count,
+                mean,
+                variance,
+            } = self.loss;
+            // Early losses fall so smoothly that their deviation is tiny; a floor keeps noise from being news.
+            let deviation = variance.sqrt().max(1e-3 * mean.abs());
+            let score = (loss - mean) / deviation;
+            if limits.loss_spike > 0.0
+                && count >= WARM
+                && score > limits.loss_spike
+                && self.quiet_loss == 0
+            {
+                warnings.push((
+                    "loss_spike",
+                    format!(
+                        "loss {loss:.4} is {score:.1} standard deviations above its running mean {mean:.4}"
+                    ),
+                ));
+                self.quiet_loss = QUIET;
+            }
+            self.loss.add(loss);
+        }
+        if tokens_per_second.is_finite() && tokens_per_second > 0.0 {
+            let Running { count, mean, .. } = self.throughput;
+            if limits.throughput_drop > 0.0
+                && count >= WARM
+                && tokens_per_second < limits.throughput_drop * mean
+                && self.quiet_throughput == 0
+            {
+                warnings.push((
+                    "throughput_drop",
+                    format!(
+                        "{tokens_per_second:.0} tokens/s is {:.0} % of the running mean {mean:.0}",
+                        100.0 * tokens_per_second / mean
+                    ),
+                ));
+                self.quiet_throughput = QUIET;
+            }
+            self.throughput.add(tokens_per_second);
+        }
+        warnings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: recipe::Alerts = recipe::Alerts {
+        loss_spike: 6.0,
+        throughput_drop: 0.5,
+    };
+
+    fn steady() -> Alerts {
+        let mut alerts = Alerts::default();
+        for i in 0..100 {
+            let noise = f64::from(i % 7) * 0.01;
+            assert_eq!(alerts.observe(&LIMITS, 4.0 + noise, 1000.0 - noise), []);
+        }
+        alerts
+    }
+
+    #[test]
+    fn a_spike_and_a_drop_are_each_said_once() {
+        let mut alerts = steady();
+        let warnings = alerts.observe(&LIMITS, 9.0, 300.0);
+        let codes: Vec<_> = warnings.iter().map(|w| w.0).collect();
+        assert_eq!(codes, ["loss_spike", "throughput_drop"]);
+        assert_eq!(alerts.observe(&LIMITS, 9.0, 300.0), []);
+    }
+
+    #[test]
+    fn limits_of_zero_are_off_and_non_finite_losses_leave_the_mean_alone() {
+        let mut alerts = steady();
+        let off = recipe::Alerts {
+            loss_spike: 0.0,
+            throughput_drop: 0.0,
+        };
+        assert_eq!(alerts.observe(&off, 90.0, 1.0), []);
+        let before = alerts.loss.clone();
+        alerts.observe(&LIMITS, f64::NAN, f64::INFINITY);
+        assert_eq!(alerts.loss, before);
+    }
+}

@@ -1,0 +1,457 @@
+//! The trainer of one run: takes it up from its newest checkpoint and does step after step.
+//!
+//! A step boundary is where everything but tensors happens, always in this order: the step's event, evaluation, checkpoint, changes to make again,
+//! requests. What happens there depends on the step's number and on requests, never on the clock, so a continued run is the unbroken one.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::checkpoint::training;
+use crate::data::{Loader, Position, Split};
+use crate::event::{Event, RunInfo};
+use crate::nn::{Model, Parameters};
+use crate::recipe::{Init, Recipe};
+use crate::{checkpoint, data, nn, spec};
+
+use super::control::{Asked, Control};
+use super::history::{Change, History};
+use super::journal::{Append, Journal};
+use super::optimizer::Moments;
+use super::progress::Progress;
+use super::signals::Signals;
+use super::tensorboard::EventFile;
+use super::{Outcome, TrainError, machine, recipe_file};
+
+/// How often a waiting trainer looks for requests and for disk space.
+pub(super) const WAIT: Duration = Duration::from_millis(100);
+
+/// Everything a step needs.
+pub(super) struct Trainer<'a> {
+    pub(super) run: &'a Path,
+    pub(super) journal: &'a mut Journal,
+    pub(super) signals: &'a Signals,
+    /// For whoever has to tell how far a trainer came that failed.
+    pub(super) steps_done: &'a AtomicU64,
+    /// With live changes applied.
+    pub(super) recipe: Recipe,
+    pub(super) model: Model,
+    pub(super) moments: Moments,
+    pub(super) loader: Loader,
+    /// Where relative paths of the recipe start.
+    pub(super) folder: PathBuf,
+    /// Held-out text and where it begins, once there are evaluations.
+    pub(super) validation: Option<(Loader, Position)>,
+    pub(super) progress: Progress,
+    pub(super) control: Control,
+    /// Requests that were read and not yet carried out.
+    pub(super) inbox: VecDeque<Asked>,
+    /// Changes of a killed trainer that are still to be made again.
+    pub(super) replay: VecDeque<Change>,
+    /// Requests up to here were meant for an earlier trainer.
+    pub(super) stale_before_ms: Option<i64>,
+    pub(super) paused: bool,
+    pub(super) tensorboard: Option<EventFile>,
+    pub(super) flops_per_token: f64,
+    pub(super) peak_flops: f64,
+    /// Step and hash of the weights that the newest checkpoint holds.
+    pub(super) saved: Option<(u64, String)>,
+    /// Steps done before this process.
+    first_step: u64,
+    /// Step of the last evaluation of this process.
+    pub(super) evaluated: Option<u64>,
+    segment: u32,
+    resumed_from: Option<String>,
+}
+
+/// How a segment ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// All steps are done.
+    Completed,
+    /// Somebody asked.
+    Stopped,
+}
+
+impl<'a> Trainer<'a> {
+    /// Takes up `run`.
+    pub(super) fn open(
+        run: &'a Path,
+        recipe: Recipe,
+        journal: &'a mut Journal,
+        history: History,
+        signals: &'a Signals,
+        steps_done: &'a AtomicU64,
+    ) -> Result<Self, TrainError> {
+        let info = run_info(run)?;
+        // Relative paths of the recipe start where its file was.
+        let folder = info
+            .source
+            .as_deref()
+            .and_then(Path::parent)
+            .unwrap_or(run)
+            .to_owned();
+        let config = recipe.model.config.clone();
+        let parameters = Parameters::from_spec(&config, &candle_core::Device::Cpu)?;
+        let moments = Moments::zeros(parameters.len())?;
+        let mut loader = Loader::open(&recipe, Split::Train, &folder)?;
+        let start = Start::find(run, &info)?;
+        let mut recipe = recipe;
+        let mut saved = None;
+        let mut progress = Progress::new(loader.position(), config.mtp_num_hidden_layers);
+        match &start {
+            Start::Fresh => match &recipe.model.init {
+                Init::Random => parameters.initialize(recipe.train.seed)?,
+                Init::HuggingFace(path) => {
+                    checkpoint::huggingface::load(&folder.join(path), &config, &parameters)?;
+                }
+            },
+            Start::Own(path) | Start::Parent(path) => {
+                let loaded = training::load(path, &config, &parameters, &moments.m, &moments.v)?;
+                progress = Progress::from_json(loaded.progress, path)?;
+                progress
+                    .acceptance
+                    .resize(config.mtp_num_hidden_layers, (0, 0));
+                loader.seek(progress.position.clone())?;
+                saved = Some((progress.step, loaded.weights_hash));
+            }
+        }
+        if matches!(start, Start::Parent(_)) {
+            // The fork's recipe already has the values that the parent had.
+            progress.live = BTreeMap::new();
+            saved = None;
+        }
+        for (key, value) in &progress.live {
+            recipe_file::set_live(&mut recipe, key, value).map_err(|reason| {
+                TrainError::Progress {
+                    path: run.to_owned(),
+                    reason,
+                }
+            })?;
+        }
+        let recompute = recompute(&recipe);
+        let model = Model::new(config.clone(), parameters, &recompute)?
+            .with_loss_chunk(recipe.train.loss_chunk);
+        let tensorboard = if recipe.logging.tensorboard {
+            let host = machine::host_name();
+            Some(EventFile::create(
+                run,
+                &host,
+                history.segments,
+                progress.step,
+            ))
+        } else {
+            None
+        };
+        let replay = history.changes_after(progress.step).into();
+        let first_step = progress.step;
+        steps_done.store(first_step, Relaxed);
+        let mut trainer = Self {
+            run,
+            journal,
+            signals,
+            steps_done,
+            flops_per_token: spec::flops_per_token(&config, recipe.train.seq_length as f64).0,
+            peak_flops: machine::measure_peak()?,
+            recipe,
+            model,
+            moments,
+            loader,
+            folder,
+            validation: None,
+            progress,
+            control: Control::new(run, history.answered),
+            inbox: VecDeque::new(),
+            replay,
+            stale_before_ms: history.last_time_ms.filter(|_| history.segments > 0),
+            paused: false,
+            tensorboard: None,
+            saved,
+            first_step,
+            evaluated: None,
+            segment: history.segments,
+            resumed_from: start.describe(run),
+        };
+        if trainer.recipe.train.eval_interval > 0 {
+            // What is wrong with held-out text shall be known now and not at the first evaluation.
+            trainer.open_validation()?;
+        }
+        trainer.announce(tensorboard)?;
+        if matches!(start, Start::Parent(_)) {
+            // From here on the fork does not need its parent's files.
+            trainer.save_or_warn()?;
+        }
+        Ok(trainer)
+    }
+
+    /// Says that the run is taken up, and what was found on the way.
+    fn announce(
+        &mut self,
+        tensorboard: Option<std::io::Result<EventFile>>,
+    ) -> Result<(), TrainError> {
+        let count = spec::parameters(self.model.config());
+        let step = self.progress.step;
+        let mut events = vec![Event::Started {
+            segment: self.segment,
+            step,
+            tokens: self.progress.tokens,
+            total_steps: self.recipe.train.steps,
+            pid: std::process::id(),
+            host: machine::host_name(),
+            device: format!("cpu ({} threads)", rayon::current_num_threads()),
+            program: format!("trestle {}", env!("CARGO_PKG_VERSION")),
+            parameters: count.total,
+            mtp_parameters: count.mtp,
+            flops_per_token: self.flops_per_token,
+            peak_flops: self.peak_flops,
+            mtp_depth: self.model.config().mtp_num_hidden_layers,
+            resumed_from: self.resumed_from.clone(),
+        }];
+        if self.journal.was_repaired() {
+            events.push(self.warning(
+                "torn_line",
+                "the last line of events.jsonl was torn and has been cut off".to_owned(),
+            ));
+        }
+        match tensorboard {
+            Some(Ok(file)) => self.tensorboard = Some(file),
+            Some(Err(error)) => events.push(self.warning(
+                "tensorboard",
+                format!("no TensorBoard files in this run: {error}"),
+            )),
+            None => {}
+        }
+        self.say(events)
+    }
+
+    /// Trains until all steps are done or somebody asks to stop.
+    pub(super) fn train(&mut self) -> Result<Outcome, TrainError> {
+        loop {
+            if let Some(end) = self.boundary()? {
+                return self.finish(end);
+            }
+            if self.progress.step >= self.recipe.train.steps {
+                return self.complete();
+            }
+            if let Some(end) = self.step()? {
+                return self.finish(end);
+            }
+            let step = self.progress.step;
+            let due = |interval: u64| interval > 0 && step.is_multiple_of(interval);
+            if due(self.recipe.train.eval_interval) {
+                self.evaluate()?;
+            }
+            if due(self.recipe.checkpoint.interval) {
+                self.save_or_warn()?;
+            }
+        }
+    }
+
+    /// Makes changes again, carries out requests and signals, and waits while paused.
+    fn boundary(&mut self) -> Result<Option<End>, TrainError> {
+        self.replay_changes()?;
+        loop {
+            self.poll()?;
+            while let Some(asked) = self.inbox.pop_front() {
+                if let Some(end) = self.carry_out(asked)? {
+                    return Ok(Some(end));
+                }
+            }
+            match self.signals.asked() {
+                0 => {}
+                1 => {
+                    self.save_or_warn()?;
+                    return Ok(Some(End::Stopped));
+                }
+                _ => return Ok(Some(End::Stopped)),
+            }
+            if !self.paused {
+                return Ok(None);
+            }
+            thread::sleep(WAIT);
+        }
+    }
+
+    /// Reads new requests into the inbox.
+    pub(super) fn poll(&mut self) -> Result<(), TrainError> {
+        self.inbox.extend(self.control.poll()?);
+        Ok(())
+    }
+
+    /// The last evaluation and checkpoint of a run whose steps are all done.
+    fn complete(&mut self) -> Result<Outcome, TrainError> {
+        let step = self.progress.step;
+        if self.recipe.train.eval_interval > 0
+            && step > self.first_step
+            && self.evaluated != Some(step)
+        {
+            self.evaluate()?;
+        }
+        if self.recipe.checkpoint.at_end {
+            // The weights are what the run was for: if they cannot be saved, wait until they can or somebody gives up.
+            while !self.save_or_warn()? {
+                let begin = Instant::now();
+                while begin.elapsed() < Duration::from_secs(5) {
+                    self.poll()?;
+                    while let Some(asked) = self.inbox.pop_front() {
+                        if let Some(end) = self.carry_out(asked)? {
+                            return self.finish(end);
+                        }
+                    }
+                    if self.signals.asked() > 0 {
+                        return self.finish(End::Stopped);
+                    }
+                    thread::sleep(WAIT);
+                }
+            }
+        }
+        self.finish(End::Completed)
+    }
+
+    fn finish(&mut self, end: End) -> Result<Outcome, TrainError> {
+        let weights_hash = match &self.saved {
+            Some((step, hash)) if *step == self.progress.step => hash.clone(),
+            _ => training::weights_hash(self.model.parameters())?,
+        };
+        let outcome = Outcome {
+            completed: end == End::Completed,
+            step: self.progress.step,
+            tokens: self.progress.tokens,
+            weights_hash: weights_hash.clone(),
+        };
+        self.say(vec![Event::Finished {
+            step: outcome.step,
+            tokens: outcome.tokens,
+            reason: match end {
+                End::Completed => "completed",
+                End::Stopped => "stopped",
+            }
+            .to_owned(),
+            weights_hash,
+        }])?;
+        if self.journal.is_waiting() {
+            self.wait_for_space()?;
+        }
+        Ok(outcome)
+    }
+
+    /// The step of the newest checkpoint that this process wrote or started from.
+    pub(super) fn saved_step(&self) -> Option<u64> {
+        self.saved.as_ref().map(|(step, _)| *step)
+    }
+
+    /// A warning at the present step.
+    pub(super) fn warning(&self, code: &str, message: String) -> Event {
+        Event::Warning {
+            step: self.progress.step,
+            code: code.to_owned(),
+            message,
+        }
+    }
+
+    /// Appends to the journal; with a full disk, training goes on until too much waits.
+    pub(super) fn say(&mut self, events: Vec<Event>) -> Result<(), TrainError> {
+        match self.journal.append(events)? {
+            Append::Written | Append::Waiting => Ok(()),
+            Append::Recovered => self.say_recovered(),
+            Append::Overflowing => self.wait_for_space(),
+        }
+    }
+
+    fn say_recovered(&mut self) -> Result<(), TrainError> {
+        let warning = self.warning(
+            "disk_full",
+            "the disk was full; events waited in memory and have been written now".to_owned(),
+        );
+        self.journal.append(vec![warning]).map(|_| ())
+    }
+
+    /// Waits until the journal can be written; a signal ends the wait.
+    fn wait_for_space(&mut self) -> Result<(), TrainError> {
+        loop {
+            match self.journal.retry()? {
+                Append::Written => return Ok(()),
+                Append::Recovered => return self.say_recovered(),
+                Append::Waiting | Append::Overflowing => {}
+            }
+            if self.signals.asked() > 0 {
+                return Err(self.journal.no_space());
+            }
+            thread::sleep(WAIT);
+        }
+    }
+}
+
+/// Where a segment starts.
+enum Start {
+    /// From the recipe.
+    Fresh,
+    /// From the run's own newest checkpoint.
+    Own(PathBuf),
+    /// From a checkpoint of the run that this one was forked from.
+    Parent(PathBuf),
+}
+
+impl Start {
+    fn find(run: &Path, info: &RunInfo) -> Result<Self, TrainError> {
+        if let Some(own) = training::latest(run)? {
+            return Ok(Self::Own(own));
+        }
+        Ok(match &info.parent {
+            Some(parent) => Self::Parent(parent.checkpoint.clone()),
+            None => Self::Fresh,
+        })
+    }
+
+    fn describe(&self, run: &Path) -> Option<String> {
+        match self {
+            Self::Fresh => None,
+            Self::Own(path) => Some(path.strip_prefix(run).unwrap_or(path).display().to_string()),
+            Self::Parent(path) => Some(path.display().to_string()),
+        }
+    }
+}
+
+/// What the run is; a folder without `run.json` that holds a recipe is a run of its own.
+fn run_info(run: &Path) -> Result<RunInfo, TrainError> {
+    let path = run.join(crate::event::layout::RUN);
+    let text = match std::fs::read(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(RunInfo::default()),
+        Err(e) => return Err(TrainError::read(&path, e)),
+    };
+    serde_json::from_slice(&text).map_err(|e| TrainError::read(&path, e.into()))
+}
+
+/// The recipe's recompute in the model's words.
+fn recompute(recipe: &Recipe) -> nn::Recompute {
+    use crate::recipe::{Recompute, RecomputeModule};
+    match &recipe.recompute {
+        Recompute::None => nn::Recompute::None,
+        Recompute::Full => nn::Recompute::Full,
+        Recompute::Selective(modules) => nn::Recompute::Selective(
+            modules
+                .iter()
+                .map(|module| match module {
+                    RecomputeModule::CoreAttn => nn::Part::CoreAttn,
+                    RecomputeModule::GatedDelta => nn::Part::GatedDelta,
+                    RecomputeModule::MlpAct => nn::Part::MlpAct,
+                    RecomputeModule::Norm => nn::Part::Norm,
+                })
+                .collect(),
+        ),
+    }
+}
+
+/// A loader's micro-batch as the model takes it.
+pub(super) fn model_batch(batch: data::Batch) -> Result<nn::Batch, TrainError> {
+    Ok(nn::Batch {
+        input_ids: batch.input_ids,
+        labels: batch.labels,
+        loss_mask: batch.loss_mask,
+        position_ids: batch.position_ids,
+        cu_seqlens: crate::ops::CuSeqlens::new(batch.cu_seqlens)?,
+    })
+}
