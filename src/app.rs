@@ -149,6 +149,8 @@ pub struct State {
     pub size: Size,
     /// Which background the colours are made for.
     pub background: Background,
+    /// Whether the terminal tells us the mouse; if not, it selects text with it.
+    pub mouse: bool,
     /// Whether the focused pane has the whole screen.
     pub maximised: bool,
     /// Which keys mean what.
@@ -190,6 +192,7 @@ impl State {
             screen: Screen::Recipes,
             size: Size::default(),
             background: Background::Dark,
+            mouse: true,
             maximised: false,
             keymap,
             pending: Vec::new(),

@@ -94,6 +94,7 @@ actions! {
         Export ["x"] "export" "Writes what the screen shows to a file.";
         Copy ["Y"] "copy" "Copies what is under the cursor to the clipboard (OSC 52).";
         SwitchTheme ["T"] "theme" "Switches between dark and light.";
+        SwitchMouse [] "mouse" "Turns the mouse off, so that the terminal selects text with it, or on again; shift and drag selects in most.";
         Redraw ["ctrl-l"] "redraw" "Draws the whole screen again.";
         Suspend ["ctrl-z"] "suspend" "Goes to the shell; `fg` comes back.";
         Quit ["q", "ctrl-c"] "quit" "Leaves; a running trainer goes on.";
@@ -105,6 +106,7 @@ actions! {
         NewRecipe ["A"] "new from this" "Writes a new recipe that extends the selected one.";
         MarkRecipe ["space"] "mark" "Marks the recipe for a diff.";
         DiffRecipes ["="] "diff" "Shows how the two marked recipes differ, or the selected one and its base.";
+        ApplyLive ["L"] "apply live" "Asks the running trainer of the recipe to take the live values that differ.";
         CheckAll ["v"] "check all" "Validates every recipe again.";
         NextProblem ["]"] "next problem" "Moves to the next problem.";
         PreviousProblem ["["] "previous problem" "Moves to the previous problem.";

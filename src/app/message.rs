@@ -81,6 +81,8 @@ pub enum Effect {
     Suspend,
     /// Draw every cell again.
     Redraw,
+    /// Ask the terminal to tell the mouse, or to keep it for selecting text.
+    Mouse(bool),
     /// Put text on the clipboard.
     Copy(String),
     /// Leave the terminal to `$EDITOR`.

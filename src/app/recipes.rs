@@ -72,6 +72,8 @@ pub struct Revision {
     pub recipe: Arc<Recipe>,
     /// What it means.
     pub preview: Preview,
+    /// Keys that a running trainer can take, with their values as TOML.
+    pub live: Vec<(&'static str, String)>,
 }
 
 /// One recipe of the folder.
@@ -164,8 +166,19 @@ pub struct Outcome {
     pub path: PathBuf,
     /// The read, or why the file cannot be read.
     pub checked: Result<Checked, String>,
-    /// The resolved recipe with its numbers, if it is valid.
-    pub valid: Option<(Recipe, Preview)>,
+    /// What it resolves to, if it is valid.
+    pub valid: Option<Valid>,
+}
+
+/// What a valid recipe resolves to.
+#[derive(Debug)]
+pub struct Valid {
+    /// The resolved recipe.
+    pub recipe: Recipe,
+    /// Its numbers.
+    pub preview: Preview,
+    /// Its live keys with their values as TOML.
+    pub live: Vec<(&'static str, String)>,
 }
 
 impl Outcome {
@@ -221,9 +234,16 @@ impl Outcome {
                 bases.len()
             )
         };
-        let valid = loaded.recipe.map(|recipe| {
-            let preview = Preview::of(&recipe);
-            (recipe, preview)
+        let live = recipe::KEYS.iter().filter(|key| key.live);
+        let live = live.filter_map(|key| {
+            let located = loaded.values.get(key.path)?;
+            Some((key.path, located.value.to_string()))
+        });
+        let live = live.collect();
+        let valid = loaded.recipe.map(|recipe| Valid {
+            preview: Preview::of(&recipe),
+            recipe,
+            live,
         });
         let checked = Checked {
             text,

@@ -29,6 +29,8 @@ pub struct State {
     pub is_alive: bool,
     /// The recipe file that the run was launched from.
     pub recipe: Option<PathBuf>,
+    /// Live keys with their present values, as TOML.
+    pub live: Vec<(&'static str, String)>,
 }
 
 impl State {

@@ -223,6 +223,10 @@ pub fn run(state: &mut State, action: Action) -> Vec<Effect> {
                 Background::Light => Background::Dark,
             };
         }
+        Action::SwitchMouse => {
+            state.mouse = !state.mouse;
+            return vec![Effect::Mouse(state.mouse)];
+        }
         Action::Redraw => return vec![Effect::Redraw],
         Action::Suspend => return vec![Effect::Suspend],
         Action::Quit => return vec![Effect::Quit],

@@ -91,6 +91,7 @@ impl Outside {
             Effect::Quit
             | Effect::Suspend
             | Effect::Redraw
+            | Effect::Mouse(_)
             | Effect::Copy(_)
             | Effect::OpenEditor { .. } => {}
         }

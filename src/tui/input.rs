@@ -5,15 +5,25 @@
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
 use super::mailbox::{Event, Mailbox};
+use super::terminal;
 use crate::app::{Code, Key, Message, Mouse, Size};
 use crossterm::event::{
     self, KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseButton, MouseEventKind,
 };
+
+/// A Ctrl-C was read that the loop has not taken up yet.
+static UNANSWERED: AtomicBool = AtomicBool::new(false);
+
+/// The loop takes up a key.
+pub(super) fn answered() {
+    UNANSWERED.store(false, Ordering::SeqCst);
+}
 
 /// The loop's handle on the reading thread.
 #[derive(Debug)]
@@ -74,7 +84,15 @@ fn read(mailbox: &Mailbox, mut woken: UnixStream, paused: &Sender<()>, resume: &
         if terminal & libc::POLLIN != 0 {
             while let Ok(true) = event::poll(Duration::ZERO) {
                 let Ok(event) = event::read() else { return };
-                if let Some(event) = translate(event)
+                let event = translate(event);
+                if matches!(event, Some(Event::Key(key)) if key == Key::ctrl('c'))
+                    && UNANSWERED.swap(true, Ordering::SeqCst)
+                {
+                    // The second one in a row: the loop hangs, on a terminal that takes no bytes perhaps.
+                    terminal::leave();
+                    std::process::exit(130);
+                }
+                if let Some(event) = event
                     && !mailbox.post(event)
                 {
                     return;

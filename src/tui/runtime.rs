@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::canvas::Hits;
 use super::effects::Outside;
-use super::input::Input;
+use super::input::{self, Input};
 use super::mailbox::{Event, Mailbox};
 use super::terminal::{self, Terminal};
 use super::theme::{Capabilities, Theme};
@@ -52,12 +52,13 @@ pub(super) fn run(options: Options) -> Result<Farewell, TuiError> {
         keymap,
     );
     state.background = capabilities.background.unwrap_or_default();
+    state.mouse = std::env::var("TRESTLE_MOUSE").map_or(true, |v| v != "0");
     let theme = Theme::new(capabilities, state.background);
     terminal::install_panic_hook();
     let (mailbox, receiver) = Mailbox::new();
     // Signals first: one that comes while the terminal is taken over must not find the default handler.
     signals::start(mailbox.clone())?;
-    let terminal = Terminal::open()?;
+    let terminal = Terminal::open(state.mouse)?;
     if let Ok((width, height)) = crossterm::terminal::size() {
         state.size = Size { width, height };
     }
@@ -150,6 +151,7 @@ impl Runtime {
             Event::Message(message) => self.update(message),
             Event::Key(key) => {
                 self.urgent = true;
+                input::answered();
                 super::effects::panic_on_demand(key, &self.outside);
                 self.update(Message::Key(key))
             }
@@ -192,6 +194,7 @@ impl Runtime {
                 self.terminal.forget()?;
                 self.state.dirty = true;
             }
+            Effect::Mouse(is_told) => self.terminal.mouse(is_told)?,
             Effect::Suspend => {
                 self.input
                     .paused(|| self.terminal.lend(signals::stop_myself))?;

@@ -7,6 +7,7 @@ use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGTSTP, SIGWINCH};
 use signal_hook::iterator::Signals;
 
 use super::mailbox::{Event, Mailbox};
+use super::terminal;
 use crate::app::Size;
 
 /// Starts waiting; signals become events.
@@ -17,6 +18,12 @@ pub(super) fn start(mailbox: Mailbox) -> io::Result<()> {
         .spawn(move || {
             for signal in signals.forever() {
                 let event = match signal {
+                    // An editor has the terminal and stops too: the loop waits for it and could not.
+                    SIGTSTP if !terminal::is_ours() => {
+                        stop_myself();
+                        continue;
+                    }
+                    SIGINT if !terminal::is_ours() => continue,
                     SIGTSTP => Event::Suspend,
                     SIGCONT => Event::Continue,
                     SIGWINCH => match crossterm::terminal::size() {

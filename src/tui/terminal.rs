@@ -24,6 +24,8 @@ use ratatui::layout::{Position, Rect};
 
 /// Whether the terminal is ours: raw, alternate screen.
 static OURS: AtomicBool = AtomicBool::new(false);
+/// Whether the mouse is told to us, too.
+static MOUSE: AtomicBool = AtomicBool::new(true);
 /// Held while bytes go out, so that giving back does not fall into the middle of a frame.
 static WRITING: Mutex<()> = Mutex::new(());
 
@@ -68,7 +70,8 @@ pub(super) struct Terminal {
 
 impl Terminal {
     /// Takes the terminal over.
-    pub(super) fn open() -> io::Result<Self> {
+    pub(super) fn open(mouse: bool) -> io::Result<Self> {
+        MOUSE.store(mouse, Ordering::SeqCst);
         enter()?;
         let output = Output::default();
         match ratatui::Terminal::new(CrosstermBackend::new(output.clone())) {
@@ -101,6 +104,17 @@ impl Terminal {
         self.output.commit()
     }
 
+    /// Asks the terminal to tell the mouse, or to keep it for selecting text.
+    pub(super) fn mouse(&mut self, is_told: bool) -> io::Result<()> {
+        MOUSE.store(is_told, Ordering::SeqCst);
+        if is_told {
+            queue!(self.output, EnableMouseCapture)?;
+        } else {
+            queue!(self.output, DisableMouseCapture)?;
+        }
+        self.output.commit()
+    }
+
     /// Gives the terminal to somebody else while `work` runs, then takes it back.
     pub(super) fn lend<T>(&mut self, work: impl FnOnce() -> T) -> io::Result<T> {
         leave();
@@ -123,6 +137,11 @@ impl Drop for Terminal {
     }
 }
 
+/// Whether the terminal is ours now, and not an editor's or the shell's.
+pub(super) fn is_ours() -> bool {
+    OURS.load(Ordering::SeqCst)
+}
+
 fn enter() -> io::Result<()> {
     crossterm::terminal::enable_raw_mode()?;
     OURS.store(true, Ordering::SeqCst);
@@ -131,9 +150,11 @@ fn enter() -> io::Result<()> {
         out,
         EnterAlternateScreen,
         EnableBracketedPaste,
-        EnableMouseCapture,
         cursor::Hide
     )?;
+    if MOUSE.load(Ordering::SeqCst) {
+        queue!(out, EnableMouseCapture)?;
+    }
     out.flush()
 }
 

@@ -12,7 +12,7 @@ use portable_pty::{Child, CommandBuilder, ExitStatus, MasterPty, PtySize, native
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Longest wait for anything; a loaded machine is slow, and a test that fails has time.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// What the reading thread and the test share.
 struct Seen {
@@ -140,7 +140,7 @@ impl Session {
         ));
         let shared = seen.clone();
         thread::spawn(move || {
-            let mut bytes = [0; 65536];
+            let mut bytes = [0; 8192];
             loop {
                 let read = reader.read(&mut bytes);
                 let mut seen = shared.0.lock().unwrap();

@@ -1,18 +1,20 @@
 //! What happens on the Recipes screen.
 
 mod diff;
+pub mod live;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::app::dialog::{Dialog, Field, Form, Note, Purpose, View};
-use crate::app::recipes::{Message, Outcome, Pane, Revision};
+use crate::app::recipes::{Message, Outcome, Pane, Revision, Valid};
 use crate::app::search::Query;
 use crate::app::{Action, Effect, State, Tone, launch, list};
 use crate::base::{Place, Severity};
 
 /// Actions of the status line.
 pub const HINTS: &[Action] = &[
+    Action::ApplyLive,
     Action::Launch,
     Action::DiffRecipes,
     Action::EditRecipe,
@@ -34,6 +36,7 @@ pub fn unavailable(state: &State, action: Action) -> Option<String> {
             | Action::NewRecipe
             | Action::MarkRecipe
             | Action::DiffRecipes
+            | Action::ApplyLive
             | Action::NextProblem
             | Action::PreviousProblem
             | Action::Copy => Some("no recipe is selected".into()),
@@ -71,6 +74,7 @@ pub fn unavailable(state: &State, action: Action) -> Option<String> {
             Some("the recipe has no problem".into())
         }
         Action::DiffRecipes => diff::unavailable(state),
+        Action::ApplyLive => live::unavailable(state),
         Action::Export => Some("nothing to export here".into()),
         _ => None,
     }
@@ -100,6 +104,7 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
             }
         }
         Action::DiffRecipes => diff::show(state),
+        Action::ApplyLive => live::ask(state),
         Action::CheckAll => {
             let mut effects = vec![Effect::ListRecipes];
             effects.extend(
@@ -194,9 +199,9 @@ pub fn accept(state: &mut State, form: &Form) -> Result<Vec<Effect>, String> {
     }
 }
 
-/// An answer of the screen's own choices was chosen; there are none.
-pub fn choose(_state: &mut State, _purpose: &Purpose, _answer: usize) -> Vec<Effect> {
-    vec![]
+/// An answer of a choice of the screen was chosen.
+pub fn choose(state: &mut State, purpose: &Purpose, answer: usize) -> Vec<Effect> {
+    live::choose(state, purpose, answer)
 }
 
 /// Takes up what the outside world tells.
@@ -253,12 +258,18 @@ fn checked(state: &mut State, outcome: Outcome) -> Vec<Effect> {
         }
         Err(why) => entry.unreadable = Some(why),
     }
-    if let Some((recipe, preview)) = outcome.valid {
+    if let Some(Valid {
+        recipe,
+        preview,
+        live,
+    }) = outcome.valid
+    {
         let number = entry.good.as_ref().map_or(1, |good| good.number + 1);
         entry.good = Some(Revision {
             number,
             recipe: Arc::new(recipe),
             preview,
+            live,
         });
     }
     if !first {
@@ -275,6 +286,21 @@ fn checked(state: &mut State, outcome: Outcome) -> Vec<Effect> {
             .map_or(0, |c| c.problems.len());
         state.recipes.line = state.recipes.line.clamp(1, lines);
         state.recipes.problem_cursor = state.recipes.problem_cursor.min(problems.saturating_sub(1));
+    }
+    if at == state.recipes.cursor {
+        let differ = live::differences(state).len();
+        if differ > 0 {
+            let keys = if differ == 1 {
+                "key differs"
+            } else {
+                "keys differ"
+            };
+            let key = state.keymap.key(Action::ApplyLive);
+            state.say(
+                Tone::Neutral,
+                format!("{differ} live-editable {keys} from the running trainer: apply? {key}"),
+            );
+        }
     }
     let now = state.recipes.outside();
     if now == outside {

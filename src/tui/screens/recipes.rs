@@ -307,6 +307,13 @@ pub(super) fn status<'a>(state: &'a State, theme: &Theme) -> Line<'a> {
         return Line::default();
     };
     let mut spans = Vec::new();
+    let differ = crate::app::update::recipes::live::differences(state).len();
+    if differ > 0 {
+        spans.push(Span::styled(
+            format!("{differ} live keys differ "),
+            theme.warning,
+        ));
+    }
     if let Some(ms) = state.recipes.saved_ms {
         let seconds = ms.div_euclid(1000).rem_euclid(86_400);
         let (h, m, s) = (seconds / 3600, seconds / 60 % 60, seconds % 60);

@@ -11,7 +11,7 @@ use trestle::app::{self, Background, Effect, Key, Keymap, Message, Size, State};
 use trestle::tui::canvas::Hits;
 use trestle::tui::theme::{Capabilities, Depth, Theme};
 
-pub(super) const FOLDER: &str = "/work/recipes";
+pub(super) const FOLDER: &str = "/lab/recipes";
 
 const DEMO: &str = "\
 # A small model on the bundled text.
@@ -77,7 +77,7 @@ pub(super) const COLOURS: Capabilities = Capabilities {
 
 impl Bench {
     pub(super) fn new(width: u16, height: u16) -> Self {
-        let state = State::new(FOLDER.into(), "/work/runs".into(), Keymap::default());
+        let state = State::new(FOLDER.into(), "/lab/runs".into(), Keymap::default());
         let files = files().into_iter().map(|(p, t)| (p, t.to_owned()));
         let mut bench = Self {
             state,

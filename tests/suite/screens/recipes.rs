@@ -1,8 +1,11 @@
 //! The Recipes screen: validity, problems, fixes, diffs, launching, hot reload.
 
+use std::path::Path;
+
 use trestle::app::launch::LaunchRequest;
 use trestle::app::recipes::Pane;
 use trestle::app::{Dialog, Effect};
+use trestle::event::RequestKind;
 
 use super::fixture::{Bench, FOLDER};
 
@@ -188,4 +191,59 @@ fn panes_take_the_focus_in_turn_and_one_can_have_the_screen() {
     assert!(!bench.text().contains("Problems"));
     bench.press("esc S-tab");
     assert_eq!(bench.state.recipes.focus, Pane::List);
+}
+
+#[test]
+fn live_keys_that_differ_from_the_running_trainer_are_offered_and_never_applied_unasked() {
+    let mut bench = Bench::new(120, 36);
+    select(&mut bench, "demo.toml");
+    let train = &mut bench.state.train;
+    train.run = Some("/lab/runs/demo-1".into());
+    train.recipe = Some(format!("{FOLDER}/demo.toml").into());
+    train.is_alive = true;
+    train.live = bench
+        .state
+        .recipes
+        .selected()
+        .unwrap()
+        .good
+        .as_ref()
+        .unwrap()
+        .live
+        .clone();
+    assert!(bench.press("L").is_empty());
+    let good = bench
+        .files
+        .iter()
+        .find(|(p, _)| p.ends_with("demo.toml"))
+        .unwrap()
+        .1
+        .clone();
+    bench.save("demo.toml", &format!("{good}\n[optimizer]\nlr = 0.5\n"));
+    let text = bench.text();
+    assert!(
+        text.contains("differ from the running trainer: apply? L"),
+        "{text}"
+    );
+    bench.press("L");
+    insta::assert_snapshot!("live_offer_120x36", bench.text());
+    let effects = bench.press("y");
+    let set = |effect: &Effect| match effect {
+        Effect::Request {
+            run,
+            kind: RequestKind::Set { key, value },
+        } => {
+            assert_eq!(run, Path::new("/lab/runs/demo-1"));
+            format!("{key} = {value}")
+        }
+        other => panic!("{other:?}"),
+    };
+    let asked: Vec<String> = effects.iter().map(set).collect();
+    assert!(
+        asked.contains(&"optimizer.lr = 0.5".to_owned()),
+        "{asked:?}"
+    );
+    bench.press("L n");
+    bench.state.train.is_alive = false;
+    assert!(bench.press("L").is_empty());
 }
