@@ -8,6 +8,7 @@ mod bundled;
 mod check;
 mod completions;
 mod control;
+mod data;
 mod diagnostics;
 mod failure;
 mod follow;
@@ -95,6 +96,7 @@ fn dispatch(arguments: Arguments, context: &Context) -> Outcome {
         Command::Check(a) => check::run(&a, context),
         Command::Show(a) => show::run(&a, context),
         Command::Keys(a) => keys::run(&a, context),
+        Command::Data(a) => data::run(&a, context),
         Command::Train(a) => {
             machine::keep_large_buffers();
             train::run(&a, context)

@@ -63,6 +63,7 @@ pub(super) enum Command {
     Check(CheckArguments),
     Show(ShowArguments),
     Keys(KeysArguments),
+    Data(DataArguments),
     Train(TrainArguments),
     #[command(hide = true)]
     Trainer(TrainerArguments),
@@ -151,6 +152,25 @@ pub(super) struct KeysArguments {
     /// List the workbench's actions and their keys instead
     #[arg(long)]
     pub(super) ui: bool,
+}
+
+/// Count the text of a recipe
+///
+/// Tokenises the text if that was not done before, then prints documents, tokens and bytes of both splits, the rows of an epoch, and
+/// the unigram entropy of the held-out text: the loss of a model that knows how often each token occurs and nothing else.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  trestle data recipes/demo.toml
+  trestle data recipes/demo.toml --set data.packing=concat --json")]
+pub(super) struct DataArguments {
+    /// The recipe
+    #[arg(value_name = "RECIPE")]
+    pub(super) recipe: PathBuf,
+    #[command(flatten)]
+    pub(super) sets: SetOptions,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 /// Train a recipe

@@ -27,12 +27,10 @@ pub enum DataError {
         reason: String,
     },
     /// A glob that matches nothing.
-    #[error("no file matches `{glob}` in {}", folder.display())]
+    #[error("no file matches {}", pattern.display())]
     NoFiles {
-        /// As the recipe says it.
-        glob: String,
-        /// The recipe's folder.
-        folder: PathBuf,
+        /// The glob, joined with the recipe's folder.
+        pattern: PathBuf,
     },
     /// Bytes that are not UTF-8.
     #[error("{}:{line}: byte {offset} of the file is not UTF-8", path.display())]

@@ -1,7 +1,7 @@
 //! Micro-batches, made ahead by a thread.
 
 use std::path::Path;
-use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::sync::mpsc::{self, Receiver, RecvError, TryRecvError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
@@ -112,7 +112,7 @@ impl Loader {
                     Err(TryRecvError::Empty) => {
                         let made = batches.recv();
                         self.stall += begin.elapsed().as_secs_f64();
-                        made.map_err(|_| DataError::PrefetchEnded)??
+                        made.map_err(|RecvError| DataError::PrefetchEnded)??
                     }
                 }
             }

@@ -50,8 +50,17 @@ pub(super) struct Rows {
     position: Position,
     /// The order of this epoch.
     order: (u64, Vec<u32>),
-    /// Rows of the window that starts at this document of this epoch.
-    window: Option<((u64, u64), Vec<Vec<Piece>>)>,
+    /// What was packed last.
+    window: Option<Window>,
+}
+
+/// A window's rows.
+#[derive(Debug)]
+struct Window {
+    epoch: u64,
+    /// Its first document.
+    document: u64,
+    rows: Vec<Vec<Piece>>,
 }
 
 impl Rows {
@@ -220,14 +229,22 @@ impl Rows {
 
     /// The rows of the present window.
     fn window(&mut self) -> &[Vec<Piece>] {
-        let key = (self.position.epoch, self.position.document);
-        if self.window.as_ref().is_none_or(|(of, _)| *of != key) {
-            let start = self.position.document as usize;
-            let end = (start + WINDOW).min(self.order.1.len());
-            let rows = pack(&self.plan, &self.order.1[start..end]);
-            self.window = Some((key, rows));
-        }
-        self.window.as_ref().map_or(&[], |(_, rows)| rows)
+        let Position {
+            epoch, document, ..
+        } = self.position;
+        let window = match self.window.take() {
+            Some(window) if window.epoch == epoch && window.document == document => window,
+            _ => {
+                let start = document as usize;
+                let end = (start + WINDOW).min(self.order.1.len());
+                Window {
+                    epoch,
+                    document,
+                    rows: pack(&self.plan, &self.order.1[start..end]),
+                }
+            }
+        };
+        &self.window.insert(window).rows
     }
 }
 
@@ -263,7 +280,6 @@ fn pack(plan: &RowPlan, documents: &[u32]) -> Vec<Vec<Piece>> {
     let mut open: BTreeSet<(usize, usize)> = BTreeSet::new(); // (room, row)
     for &document in documents {
         let len = plan.corpus.document(document).len();
-        // The last token predicts nothing: it needs no row of its own.
         let mut start = 0;
         while len - start > plan.seq_length {
             rows.push(vec![Piece {
@@ -275,6 +291,7 @@ fn pack(plan: &RowPlan, documents: &[u32]) -> Vec<Vec<Piece>> {
         }
         let rest = len - start;
         if rest == 1 {
+            // The last token predicts nothing: it needs no row of its own.
             continue;
         }
         let piece = Piece {
@@ -283,23 +300,17 @@ fn pack(plan: &RowPlan, documents: &[u32]) -> Vec<Vec<Piece>> {
             len: rest,
         };
         let best = open.range((rest, 0)..).next().copied();
-        let room = if let Some((room, row)) = best {
+        let (room, row) = best.unwrap_or((plan.seq_length, rows.len()));
+        if best.is_some() {
             open.remove(&(room, row));
             rows[row].push(piece);
-            open_again(&mut open, room - rest, row);
-            continue;
         } else {
-            plan.seq_length
-        };
-        rows.push(vec![piece]);
-        open_again(&mut open, room - rest, rows.len() - 1);
+            rows.push(vec![piece]);
+        }
+        // A document needs two tokens to teach anything.
+        if room - rest >= 2 {
+            open.insert((room - rest, row));
+        }
     }
     rows
-}
-
-/// Keeps a row open if a document of two tokens still fits.
-fn open_again(open: &mut BTreeSet<(usize, usize)>, room: usize, row: usize) {
-    if room >= 2 {
-        open.insert((room, row));
-    }
 }

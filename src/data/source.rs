@@ -129,8 +129,7 @@ fn matches(glob: &str, folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     }
     if files.is_empty() {
         return Err(DataError::NoFiles {
-            glob: glob.to_owned(),
-            folder: folder.to_owned(),
+            pattern: folder.join(glob),
         });
     }
     files.sort();
