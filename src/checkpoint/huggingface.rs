@@ -52,7 +52,7 @@ pub fn load(
         match text_name(name) {
             None => {}
             Some(ours) if ours == "lm_head.weight" && config.tie_word_embeddings => {
-                head = Some(name.to_owned())
+                head = Some(name.to_owned());
             }
             Some(ours) => {
                 stored.insert(ours, name.to_owned());

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -21,22 +21,37 @@ struct Counted {
     statistics: Statistics,
     micro_batches_per_epoch: u64,
     tokens_per_micro_batch: usize,
+    /// To count, and to tokenise if that was not done before.
     seconds: f64,
+    /// What one thread makes into batches.
+    loader_tokens_per_second: f64,
 }
 
+/// How long the loader is measured.
+const MEASURED: Duration = Duration::from_millis(250);
+
 pub(super) fn run(arguments: &DataArguments, context: &Context) -> Outcome {
-    let (recipe, _) = load_valid(&arguments.recipe, &arguments.sets.set, context.color_stderr)?;
+    let (mut recipe, _) = load_valid(&arguments.recipe, &arguments.sets.set, context.color_stderr)?;
     let begin = Instant::now();
     // A recipe's paths are joined with its folder already.
     let here = Path::new("");
     let statistics = statistics(&recipe, here).map_err(data_failure)?;
     let seconds = begin.elapsed().as_secs_f64();
-    let loader = Loader::open(&recipe, Split::Train, here).map_err(data_failure)?;
+    // Without a thread of its own, so that what is measured is making batches and not handing them over.
+    recipe.data.prefetch = 0;
+    let mut loader = Loader::open(&recipe, Split::Train, here).map_err(data_failure)?;
+    let micro_batches_per_epoch = loader.batches_in_epoch();
+    let (begin, mut tokens) = (Instant::now(), 0);
+    while begin.elapsed() < MEASURED {
+        tokens += loader.next_batch().map_err(data_failure)?.input_ids.len();
+    }
+    let loader_tokens_per_second = tokens as f64 / begin.elapsed().as_secs_f64();
     let counted = Counted {
         statistics,
-        micro_batches_per_epoch: loader.batches_in_epoch(),
+        micro_batches_per_epoch,
         tokens_per_micro_batch: recipe.train.micro_batch_size * recipe.train.seq_length,
         seconds,
+        loader_tokens_per_second,
     };
     if arguments.json {
         context.out.json(&counted)?;
@@ -52,6 +67,7 @@ fn table(counted: &Counted) -> String {
         micro_batches_per_epoch,
         tokens_per_micro_batch,
         seconds,
+        loader_tokens_per_second,
     } = counted;
     let mut text =
         String::from("             documents        tokens         bytes  bytes/token\n");
@@ -89,6 +105,11 @@ fn table(counted: &Counted) -> String {
         statistics.cache.display(),
         Bytes(size),
         if statistics.built { "made" } else { "read" }
+    );
+    let _ = writeln!(
+        text,
+        "loader           {:.1} million tokens/s on one thread",
+        loader_tokens_per_second / 1e6
     );
     text
 }

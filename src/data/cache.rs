@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 
-use super::source::SourceFile;
+use super::source::{self, SourceFile};
 use super::{DataError, Tokenizer};
 
 const MAGIC: [u8; 8] = *b"trstltok";
@@ -233,10 +233,8 @@ fn key(files: &[SourceFile], tokenizer: &Tokenizer) -> Result<String, DataError>
         .update(&VERSION.to_le_bytes())
         .update(tokenizer.fingerprint())
         .update(&tokenizer.eos().to_le_bytes())
-        .update(&(super::source::LONGEST_TEXT as u64).to_le_bytes());
-    for file in files {
-        file.identify(&mut hasher)?;
-    }
+        .update(&(source::LONGEST_TEXT as u64).to_le_bytes());
+    source::identify(files, &mut hasher)?;
     Ok(hasher.finalize().to_hex()[..32].to_owned())
 }
 

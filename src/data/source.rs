@@ -22,8 +22,8 @@ pub(super) const LONGEST_TEXT: usize = 64 << 10;
 /// Bytes of a text file's line after which it is cut.
 const LONGEST_LINE: u64 = 1 << 20;
 
-/// Files up to this size are told apart by their bytes, larger ones by size and time of change.
-const HASHED_WHOLE: u64 = 64 << 20;
+/// Sources up to this size in all are known by their bytes, larger ones by place, size and time of change of each file.
+const HASHED_WHOLE: u64 = 256 << 20;
 
 /// How a file holds documents.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,8 +50,15 @@ impl SourceFile {
         }
     }
 
-    /// Feeds what tells this file from another one, or from itself after a change.
-    pub(super) fn identify(&self, hasher: &mut blake3::Hasher) -> Result<(), DataError> {
+    fn bytes(&self) -> Result<u64, DataError> {
+        let Some(path) = &self.path else {
+            return Ok(0);
+        };
+        let metadata = fs::metadata(path).map_err(DataError::io("read", path))?;
+        Ok(metadata.len())
+    }
+
+    fn identify(&self, hasher: &mut blake3::Hasher, whole: bool) -> Result<(), DataError> {
         match &self.format {
             Format::Text => hasher.update(b"text\0"),
             Format::Jsonl(field) => hasher.update(b"jsonl\0").update(field.as_bytes()),
@@ -61,14 +68,14 @@ impl SourceFile {
             return Ok(());
         };
         let read = || DataError::io("read", path);
-        let metadata = fs::metadata(path).map_err(read())?;
-        if metadata.len() <= HASHED_WHOLE {
+        if whole {
             let mut content = blake3::Hasher::new();
             content
                 .update_reader(File::open(path).map_err(read())?)
                 .map_err(read())?;
             hasher.update(content.finalize().as_bytes());
         } else {
+            let metadata = fs::metadata(path).map_err(read())?;
             let changed = metadata
                 .modified()
                 .ok()
@@ -82,6 +89,18 @@ impl SourceFile {
         }
         Ok(())
     }
+}
+
+/// Feeds what tells these files from others, or from themselves after a change.
+pub(super) fn identify(files: &[SourceFile], hasher: &mut blake3::Hasher) -> Result<(), DataError> {
+    let mut bytes = 0;
+    for file in files {
+        bytes += file.bytes()?;
+    }
+    for file in files {
+        file.identify(hasher, bytes <= HASHED_WHOLE)?;
+    }
+    Ok(())
 }
 
 /// The files of a recipe's sources, globs relative to `folder`, each glob's files by path.

@@ -178,7 +178,7 @@ pub enum Packing {
 pub enum DataSource {
     /// The text that comes with the program.
     Bundled,
-    /// Text files by glob; a blank-line-separated block, or the whole file, is a document.
+    /// Text files by glob; two or more blank lines end a document, one blank line ends a paragraph.
     Text {
         /// Glob; a loaded recipe has it joined with the folder of the file that says it.
         glob: String,

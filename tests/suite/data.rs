@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod cache;
+mod command;
 mod loader;
 mod rows;
 mod tokenizer;
