@@ -17,6 +17,7 @@ mod cuda;
 mod host;
 mod matrix;
 mod scalar;
+mod wide;
 
 pub mod adamw;
 pub mod attention;

@@ -155,16 +155,18 @@ pub(super) fn add_partials(sum: &mut [f32], partials: &[Vec<f32>]) {
 
 /// Tells the allocator to keep freed memory, since a training step asks for the same buffers again and again.
 ///
-/// glibc otherwise returns large buffers to the kernel, which then has to clear every page once more. Call it once, before training.
+/// glibc otherwise returns large buffers to the kernel, which then has to clear every page once more. Call it once, before
+/// training and before the first thread is started.
 pub fn retain_heap() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         #[expect(unsafe_code, reason = "mallopt is a C function")]
         // SAFETY: mallopt may be called at any time with these parameters; a refusal is harmless.
         unsafe {
-            libc::mallopt(libc::M_MMAP_THRESHOLD, i32::MAX);
+            libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20); // the most that glibc takes
             libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
             libc::mallopt(libc::M_TOP_PAD, 64 << 20);
+            libc::mallopt(libc::M_ARENA_MAX, 1); // arenas of threads give memory back whatever the threshold
         }
     }
 }

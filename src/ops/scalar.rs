@@ -1,5 +1,10 @@
 //! Functions of one number, written so that loops over them vectorise.
 
+#![expect(
+    clippy::inline_always,
+    reason = "they must become part of loops that are compiled for wider instructions"
+)]
+
 const LN2_HIGH: f32 = 355.0 / 512.0; // its products with small integers are exact
 const LN2_LOW: f32 = -2.121_944_4e-4; // ln 2 - LN2_HIGH
 const ROUNDER: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to an integer, which then sits in the low bits
@@ -9,7 +14,7 @@ const HIGHEST: f32 = 88.37; // above, the exponent would overflow
 /// `e^x` within 2 ulp; 0 below -87.33, held at `e^88.37` above, NaN stays NaN.
 ///
 /// `x = n ln 2 + r` with `|r| <= ln 2 / 2`; `e^r` by its Taylor series to the 7th power (remainder below 6e-9), `2^n` by the exponent bits.
-#[inline]
+#[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
     let clamped = if x < LOWEST { LOWEST } else { x };
     let clamped = if clamped > HIGHEST { HIGHEST } else { clamped };
@@ -34,32 +39,32 @@ pub(super) fn exp(x: f32) -> f32 {
 }
 
 /// `1 / (1 + e^-x)`.
-#[inline]
+#[inline(always)]
 pub(super) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
 /// `x sigmoid(x)`.
-#[inline]
+#[inline(always)]
 pub(super) fn silu(x: f32) -> f32 {
     x * sigmoid(x)
 }
 
 /// The derivative of [`silu`]: `s (1 + x (1 - s))`, `s = sigmoid(x)`.
-#[inline]
+#[inline(always)]
 pub(super) fn silu_derivative(x: f32) -> f32 {
     let s = sigmoid(x);
     s * x.mul_add(1.0 - s, 1.0)
 }
 
 /// `ln(1 + e^x)` without overflow.
-#[inline]
+#[inline(always)]
 pub(super) fn softplus(x: f32) -> f32 {
     x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
 
 /// `y = factor y`.
-#[inline]
+#[inline(always)]
 pub(super) fn multiply(y: &mut [f32], factor: f32) {
     for y in y {
         *y *= factor;
@@ -67,7 +72,7 @@ pub(super) fn multiply(y: &mut [f32], factor: f32) {
 }
 
 /// Sums in 16 lanes, which is both faster and more exact than one running sum.
-#[inline]
+#[inline(always)]
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     const LANES: usize = 16;
     let mut lanes = [0f32; LANES];

@@ -1,7 +1,7 @@
 //! Times every op at the geometry of the demo recipe: `cargo bench --bench ops [FILTER]`.
 //!
-//! 8 sequences of 256 tokens, hidden 256, MLP 768, vocabulary 4096, 4 query and 2 key-value heads of 64, 4 key and 8 value heads of 32
-//! and of 64. A line gives the shortest of several runs, the mean processor time
+//! 8 sequences of 256 tokens, hidden 256, MLP 768, vocabulary 4096, 4 query and 2 key-value heads of 64, 4 key heads of 32 and 4 value
+//! heads of 64. A line gives the shortest of several runs, the mean processor time
 //! of all threads, and GFLOP/s or GB/s of the shortest.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its table")]
@@ -258,19 +258,19 @@ fn mixers(bench: &mut Bench) -> Result<()> {
         attention::backward(&q, &q, &k, &v, &o, &lse, &cu, 0.125)
     })?;
 
-    for (key_heads, heads, d) in [(4, 8, 32), (4, 4, 64), (4, 8, 64)] {
+    for (key_heads, heads, d, dv) in [(4, 4, 32, 64), (4, 8, 32, 32), (4, 8, 64, 64)] {
         let (q, k) = (
             bench.random(&[N, key_heads, d])?,
             bench.random(&[N, key_heads, d])?,
         );
-        let v = bench.random(&[N, heads, d])?;
+        let v = bench.random(&[N, heads, dv])?;
         let (g, beta) = (
             bench.random(&[N, heads])?.affine(0.4, -0.5)?,
             bench.random(&[N, heads])?.affine(0.4, 0.5)?,
         );
-        // per token and value head: 4 d^2 for the recurrence as such, read, write, output
-        let flops = 6 * N * heads * d * d;
-        let name = format!("{key_heads}/{heads}x{d}");
+        // per token and value head: the recurrence as such: read, write, output
+        let flops = 6 * N * heads * d * dv;
+        let name = format!("{key_heads}x{d}/{heads}x{dv}");
         bench.time(
             &format!("gated_delta forward {name}"),
             &Work::Flops(flops),

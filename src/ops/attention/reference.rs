@@ -7,10 +7,12 @@ use rayon::prelude::*;
 use crate::ops::CuSeqlens;
 use crate::ops::host::BLOCK_ROWS;
 use crate::ops::matrix::{Into, Matrix, product_here};
-use crate::ops::scalar::{dot, exp};
+use crate::ops::scalar::{dot, exp, multiply};
+use crate::ops::wide::wide;
 
 /// Queries whose scores exist at once.
 const BLOCK: usize = 64;
+const LANES: usize = 32;
 
 #[derive(Clone, Copy)]
 pub(super) struct Geometry {
@@ -113,33 +115,60 @@ pub(super) fn forward(
     (o, lse)
 }
 
-/// Softmax over the first `visible` scores times `scale`, zeros behind; returns `ln sum exp`.
-fn softmax(scores: &mut [f32], visible: usize, scale: f32) -> f32 {
-    let (scores, hidden) = scores.split_at_mut(visible);
-    hidden.fill(0.0);
-    let highest = scores.iter().fold(f32::NEG_INFINITY, |highest, score| {
-        if *score > highest { *score } else { highest }
-    });
-    let highest = highest * scale;
-    for score in &mut *scores {
-        *score = exp(score.mul_add(scale, -highest));
+wide! {
+    /// Softmax over the first `visible` scores times `scale`, zeros behind; returns `ln sum exp`.
+    fn softmax(scores: &mut [f32], visible: usize, scale: f32) -> f32 {
+        let (scores, hidden) = scores.split_at_mut(visible);
+        hidden.fill(0.0);
+        let highest = highest(scores) * scale;
+        let mut lanes = [0f32; LANES];
+        let mut chunks = scores.chunks_exact_mut(LANES);
+        for chunk in &mut chunks {
+            for (lane, score) in lanes.iter_mut().zip(chunk) {
+                *score = exp(score.mul_add(scale, -highest));
+                *lane += *score;
+            }
+        }
+        for (lane, score) in lanes.iter_mut().zip(chunks.into_remainder()) {
+            *score = exp(score.mul_add(scale, -highest));
+            *lane += *score;
+        }
+        let total: f32 = lanes.iter().sum();
+        multiply(scores, 1.0 / total);
+        highest + total.ln()
     }
-    let total = lanes_sum(scores);
-    let inverse = 1.0 / total;
-    for score in scores {
-        *score *= inverse;
-    }
-    highest + total.ln()
 }
 
-fn lanes_sum(values: &[f32]) -> f32 {
-    let mut lanes = [0f32; 16];
-    for chunk in values.chunks(16) {
+wide! {
+    /// From scores to `P` in `p`, from `do V^T` to `scale dS` in `ds`, zeros behind the `visible` first.
+    fn backward_row(p: &mut [f32], ds: &mut [f32], visible: usize, scale: f32, lse: f32, delta: f32) {
+        for (p, ds) in p[..visible].iter_mut().zip(&mut ds[..visible]) {
+            *p = exp(p.mul_add(scale, -lse));
+            *ds = *p * (*ds - delta) * scale;
+        }
+        p[visible..].fill(0.0);
+        ds[visible..].fill(0.0);
+    }
+}
+
+#[inline(always)]
+#[expect(
+    clippy::inline_always,
+    reason = "part of a loop that is compiled for wider instructions"
+)]
+fn highest(values: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let chunks = values.chunks_exact(LANES);
+    let rest = chunks.remainder();
+    for chunk in chunks {
         for (lane, value) in lanes.iter_mut().zip(chunk) {
-            *lane += value;
+            *lane = if *value > *lane { *value } else { *lane };
         }
     }
-    lanes.iter().sum()
+    lanes
+        .iter()
+        .chain(rest)
+        .fold(f32::NEG_INFINITY, |highest, value| highest.max(*value))
 }
 
 /// The gradients of one head of one sequence, each `[L, D]`.
@@ -245,12 +274,7 @@ fn backward_head(
             let at = (token * heads + head) * head_dim;
             let delta = dot(&d_o[at..at + head_dim], &forward.o[at..at + head_dim]);
             let visible = block.visible(row);
-            for (p, ds) in p[..visible].iter_mut().zip(&mut ds[..visible]) {
-                *p = exp(p.mul_add(scale, -lse));
-                *ds = *p * (*ds - delta) * scale;
-            }
-            p[visible..].fill(0.0);
-            ds[visible..].fill(0.0);
+            backward_row(p, ds, visible, scale, lse, delta);
         }
         let (p, ds) = (
             Matrix::new(p, queries, keys),

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use crate::ops::CuSeqlens;
 use crate::ops::host::BLOCK_ROWS;
 use crate::ops::scalar::{silu, silu_derivative};
+use crate::ops::wide::wide;
 
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Activation {
@@ -29,9 +30,7 @@ pub(super) fn forward(
                 let token = block * BLOCK_ROWS + row;
                 convolve(y, x, &w, token, places[token].from_start);
                 if activation == Activation::Silu {
-                    for y in y {
-                        *y = silu(*y);
-                    }
+                    silu_row(y);
                 }
             }
         });
@@ -68,9 +67,7 @@ pub(super) fn backward(
                 let from_start = places[token].from_start;
                 if activation == Activation::Silu {
                     convolve(dc, x, &w, token, from_start);
-                    for (dc, dy) in dc.iter_mut().zip(dy) {
-                        *dc = dy * silu_derivative(*dc);
-                    }
+                    derive_row(dc, dy);
                 } else {
                     dc.copy_from_slice(dy);
                 }
@@ -112,6 +109,23 @@ pub(super) fn backward(
             }
         });
     dx
+}
+
+wide! {
+    fn silu_row(y: &mut [f32]) {
+        for y in y {
+            *y = silu(*y);
+        }
+    }
+}
+
+wide! {
+    /// `dy silu'(c)` in the place of `c`.
+    fn derive_row(c: &mut [f32], dy: &[f32]) {
+        for (c, dy) in c.iter_mut().zip(dy) {
+            *c = dy * silu_derivative(*c);
+        }
+    }
 }
 
 /// `c[token]`, overwriting `y`.

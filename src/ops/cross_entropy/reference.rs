@@ -5,10 +5,13 @@ use rayon::prelude::*;
 use super::Output;
 use crate::ops::matrix::{Into, Matrix, product};
 use crate::ops::scalar::{exp, multiply};
+use crate::ops::wide::wide;
 
 /// Rows of logits that one task handles.
 const BLOCK: usize = 8;
-const LANES: usize = 16;
+const LANES: usize = 64;
+/// Logits among which the highest is looked for at once.
+const PIECE: usize = 512;
 
 pub(super) struct Head<'a> {
     pub(super) x: &'a [f32],
@@ -110,57 +113,68 @@ fn run(head: &Head<'_>, mut then: impl FnMut(usize, usize, &[f32]), scale: Optio
     output
 }
 
-/// Cross entropy of one row; with a `scale`, its gradient takes the place of the logits.
-fn row(logits: &mut [f32], label: u32, weight: f32, scale: Option<f32>) -> Row {
-    let highest = highest(logits);
-    let argmax = logits
-        .iter()
-        .position(|logit| *logit == highest)
-        .unwrap_or(0) as u32;
-    let target = if weight == 0.0 {
-        0.0
-    } else {
-        logits[label as usize]
-    };
-    let mut lanes = [0f32; LANES];
-    for chunk in logits.chunks_mut(LANES) {
-        for (lane, logit) in lanes.iter_mut().zip(chunk) {
+wide! {
+    /// Cross entropy of one row; with a `scale`, its gradient takes the place of the logits.
+    fn row(logits: &mut [f32], label: u32, weight: f32, scale: Option<f32>) -> Row {
+        let (highest, argmax) = highest(logits);
+        let target = if weight == 0.0 { 0.0 } else { logits[label as usize] };
+        let mut lanes = [0f32; LANES];
+        let mut chunks = logits.chunks_exact_mut(LANES);
+        for chunk in &mut chunks {
+            for (lane, logit) in lanes.iter_mut().zip(chunk) {
+                *logit = exp(*logit - highest);
+                *lane += *logit;
+            }
+        }
+        for (lane, logit) in lanes.iter_mut().zip(chunks.into_remainder()) {
             *logit = exp(*logit - highest);
             *lane += *logit;
         }
-    }
-    let total: f32 = lanes.iter().sum();
-    let log_total = total.ln();
-    let ce = if weight == 0.0 {
-        0.0
-    } else {
-        log_total + (highest - target)
-    };
-    if let Some(scale) = scale {
-        let factor = scale * weight;
-        if factor == 0.0 {
-            logits.fill(0.0);
-        } else {
-            let share = factor / total;
-            multiply(logits, share);
-            logits[label as usize] -= factor;
+        let total: f32 = lanes.iter().sum();
+        let log_total = total.ln();
+        let ce = if weight == 0.0 { 0.0 } else { log_total + (highest - target) };
+        if let Some(scale) = scale {
+            let factor = scale * weight;
+            if factor == 0.0 {
+                logits.fill(0.0);
+            } else {
+                multiply(logits, factor / total);
+                logits[label as usize] -= factor;
+            }
         }
-    }
-    Row {
-        ce,
-        lse: highest + log_total,
-        argmax,
+        Row { ce, lse: highest + log_total, argmax }
     }
 }
 
-fn highest(values: &[f32]) -> f32 {
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    for chunk in values.chunks(LANES) {
-        for (lane, value) in lanes.iter_mut().zip(chunk) {
-            *lane = if *value > *lane { *value } else { *lane };
+/// The highest value and the first place where it stands; NaN is passed over.
+#[inline(always)]
+#[expect(
+    clippy::inline_always,
+    reason = "part of a loop that is compiled for wider instructions"
+)]
+fn highest(values: &[f32]) -> (f32, u32) {
+    let (mut highest, mut piece) = (f32::NEG_INFINITY, 0);
+    for (index, values) in values.chunks(PIECE).enumerate() {
+        let mut lanes = [f32::NEG_INFINITY; LANES];
+        let chunks = values.chunks_exact(LANES);
+        let rest = chunks.remainder();
+        for chunk in chunks {
+            for (lane, value) in lanes.iter_mut().zip(chunk) {
+                *lane = if *value > *lane { *value } else { *lane };
+            }
+        }
+        let here = lanes
+            .iter()
+            .chain(rest)
+            .fold(f32::NEG_INFINITY, |highest, lane| highest.max(*lane));
+        if here > highest {
+            (highest, piece) = (here, index);
         }
     }
-    lanes
+    let first = piece * PIECE;
+    let within = values
         .iter()
-        .fold(f32::NEG_INFINITY, |highest, lane| highest.max(*lane))
+        .skip(first)
+        .position(|value| *value == highest);
+    (highest, (first + within.unwrap_or(0)) as u32)
 }

@@ -9,6 +9,7 @@ use crate::ops::CuSeqlens;
 use crate::ops::gated_delta::CHUNK;
 use crate::ops::matrix::{Into, Matrix, product_here};
 use crate::ops::scalar::{dot, exp};
+use crate::ops::wide::wide;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Geometry {
@@ -165,12 +166,11 @@ impl Decays {
         for row in 0..c {
             self.from_start[row] = exp(running[row]);
             self.to_end[row] = exp(sum - running[row]);
-            for (between, earlier) in self.between[row * c..=row * c + row]
-                .iter_mut()
-                .zip(&running)
-            {
-                *between = exp(running[row] - earlier);
-            }
+            exp_differences(
+                &mut self.between[row * c..=row * c + row],
+                running[row],
+                &running,
+            );
         }
     }
 
@@ -178,24 +178,15 @@ impl Decays {
     pub(super) fn weigh(&self, keys: &Keys, c: usize, a: &mut [f32], p: &mut [f32]) {
         for row in 0..c {
             let at = row * c;
-            let beta = self.beta[row];
-            let (queries, key_products) = (
-                &keys.products[at..at + c],
-                &keys.products[(c + row) * c..][..c],
-            );
-            let (a, p, between) = (
+            let between = &self.between[at..at + c];
+            let (queries, key_products) = (&keys.products[at..], &keys.products[c * c + at..]);
+            weigh_row(&mut p[at..at + c], 1.0, &queries[..=row], between);
+            weigh_row(
                 &mut a[at..at + c],
-                &mut p[at..at + c],
-                &self.between[at..at + c],
+                self.beta[row],
+                &key_products[..row],
+                between,
             );
-            for column in 0..=row {
-                p[column] = queries[column] * between[column];
-            }
-            p[row + 1..].fill(0.0);
-            for column in 0..row {
-                a[column] = beta * key_products[column] * between[column];
-            }
-            a[row..].fill(0.0);
         }
     }
 }
@@ -204,7 +195,7 @@ impl Decays {
 pub(super) fn solve_lower(a: &[f32], x: &mut [f32], c: usize, width: usize) {
     for row in 1..c {
         let (done, rest) = x.split_at_mut(row * width);
-        subtract_rows(&mut rest[..width], done, |earlier| a[row * c + earlier]);
+        subtract_rows(&mut rest[..width], done, &a[row * c..], 1);
     }
 }
 
@@ -212,37 +203,65 @@ pub(super) fn solve_lower(a: &[f32], x: &mut [f32], c: usize, width: usize) {
 pub(super) fn solve_lower_transposed(a: &[f32], x: &mut [f32], c: usize, width: usize) {
     for row in (0..c.saturating_sub(1)).rev() {
         let (rest, done) = x[..c * width].split_at_mut((row + 1) * width);
-        subtract_rows(&mut rest[row * width..], done, |later| {
-            a[(row + 1 + later) * c + row]
-        });
+        subtract_rows(&mut rest[row * width..], done, &a[(row + 1) * c + row..], c);
     }
 }
 
-/// `y -= sum_i factor(i) rows_i`, four rows at a time.
-fn subtract_rows(y: &mut [f32], rows: &[f32], factor: impl Fn(usize) -> f32) {
-    let width = y.len();
-    let mut fours = rows.chunks_exact(4 * width);
-    let mut first = 0;
-    for four in &mut fours {
-        let [f0, f1, f2, f3] = [
-            factor(first),
-            factor(first + 1),
-            factor(first + 2),
-            factor(first + 3),
-        ];
-        let (r0, four) = four.split_at(width);
-        let (r1, four) = four.split_at(width);
-        let (r2, r3) = four.split_at(width);
-        for ((((y, r0), r1), r2), r3) in y.iter_mut().zip(r0).zip(r1).zip(r2).zip(r3) {
-            *y -= f0.mul_add(*r0, f1 * r1) + f2.mul_add(*r2, f3 * r3);
+wide! {
+    /// `y -= sum_i factors[i stride] rows_i`: 32 columns at a time, whose sums stay in registers.
+    fn subtract_rows(y: &mut [f32], rows: &[f32], factors: &[f32], stride: usize) {
+        const COLUMNS: usize = 32;
+        let width = y.len();
+        let mut pieces = y.chunks_exact_mut(COLUMNS);
+        let mut first = 0;
+        for y in &mut pieces {
+            let mut sums = [[0f32; COLUMNS]; 2];
+            let mut pairs = rows.chunks_exact(2 * width);
+            let mut at = 0;
+            for pair in &mut pairs {
+                let (even, odd) = (&pair[first..first + COLUMNS], &pair[width + first..][..COLUMNS]);
+                let (f, g) = (factors[at], factors[at + stride]);
+                for column in 0..COLUMNS {
+                    sums[0][column] = f.mul_add(even[column], sums[0][column]);
+                    sums[1][column] = g.mul_add(odd[column], sums[1][column]);
+                }
+                at += 2 * stride;
+            }
+            for row in pairs.remainder().chunks_exact(width) {
+                for column in 0..COLUMNS {
+                    sums[0][column] = factors[at].mul_add(row[first + column], sums[0][column]);
+                }
+            }
+            for column in 0..COLUMNS {
+                y[column] -= sums[0][column] + sums[1][column];
+            }
+            first += COLUMNS;
         }
-        first += 4;
+        let rest = pieces.into_remainder();
+        for (row, factor) in rows.chunks_exact(width).zip(factors.iter().step_by(stride)) {
+            for (y, row) in rest.iter_mut().zip(&row[first..]) {
+                *y = (-factor).mul_add(*row, *y);
+            }
+        }
     }
-    for row in fours.remainder().chunks_exact(width) {
-        let f = factor(first);
-        for (y, row) in y.iter_mut().zip(row) {
-            *y = (-f).mul_add(*row, *y);
+}
+
+wide! {
+    /// `exp(x - y_i)`.
+    fn exp_differences(to: &mut [f32], x: f32, y: &[f32]) {
+        for (to, y) in to.iter_mut().zip(y) {
+            *to = exp(x - y);
         }
-        first += 1;
+    }
+}
+
+wide! {
+    /// `x_i y_i factor`, zeros behind the shorter of the two.
+    fn weigh_row(to: &mut [f32], factor: f32, x: &[f32], y: &[f32]) {
+        let (written, rest) = to.split_at_mut(x.len());
+        for ((to, x), y) in written.iter_mut().zip(x).zip(y) {
+            *to = factor * x * y;
+        }
+        rest.fill(0.0);
     }
 }

@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use crate::ops::scalar::{sigmoid, silu};
+use crate::ops::wide::wide;
 
 const BLOCK: usize = 8 * 1024;
 
@@ -11,12 +12,16 @@ pub(super) fn forward(g: &[f32], u: &[f32]) -> Vec<f32> {
     y.par_chunks_mut(BLOCK)
         .zip(g.par_chunks(BLOCK))
         .zip(u.par_chunks(BLOCK))
-        .for_each(|((y, g), u)| {
-            for ((y, g), u) in y.iter_mut().zip(g).zip(u) {
-                *y = silu(*g) * u;
-            }
-        });
+        .for_each(|((y, g), u)| forward_block(y, g, u));
     y
+}
+
+wide! {
+    fn forward_block(y: &mut [f32], g: &[f32], u: &[f32]) {
+        for ((y, g), u) in y.iter_mut().zip(g).zip(u) {
+            *y = silu(*g) * u;
+        }
+    }
 }
 
 pub(super) fn backward(dy: &[f32], g: &[f32], u: &[f32]) -> (Vec<f32>, Vec<f32>) {
@@ -26,12 +31,18 @@ pub(super) fn backward(dy: &[f32], g: &[f32], u: &[f32]) -> (Vec<f32>, Vec<f32>)
         .par_chunks(BLOCK)
         .zip(g.par_chunks(BLOCK))
         .zip(u.par_chunks(BLOCK));
-    outputs.zip(inputs).for_each(|((dg, du), ((dy, g), u))| {
+    outputs
+        .zip(inputs)
+        .for_each(|((dg, du), ((dy, g), u))| backward_block(dg, du, dy, g, u));
+    (dg, du)
+}
+
+wide! {
+    fn backward_block(dg: &mut [f32], du: &mut [f32], dy: &[f32], g: &[f32], u: &[f32]) {
         for ((((dg, du), dy), g), u) in dg.iter_mut().zip(du).zip(dy).zip(g).zip(u) {
             let s = sigmoid(*g);
             *dg = dy * u * (s * g.mul_add(1.0 - s, 1.0));
             *du = dy * (g * s);
         }
-    });
-    (dg, du)
+    }
 }
