@@ -9,7 +9,6 @@ macro_rules! wide {
         $(#[$meta])*
         $visibility fn $name($($argument: $type),*) $(-> $result)? {
             #[inline(always)]
-            #[expect(clippy::inline_always, reason = "it must become part of the function with the wider instructions")]
             fn plain($($argument: $type),*) $(-> $result)? $body
 
             #[cfg(target_arch = "x86_64")]
