@@ -62,8 +62,18 @@ fn gradients_are_the_same_bits_whatever_is_recomputed() {
 }
 
 #[test]
-fn two_runs_give_the_same_bits() {
-    assert!(run(&Recompute::None) == run(&Recompute::None));
+fn two_runs_give_the_same_bits_on_any_number_of_threads() {
+    let want = run(&Recompute::None);
+    for threads in [1, 2, 5] {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
+        assert!(
+            pool.install(|| run(&Recompute::None)) == want,
+            "{threads} threads"
+        );
+    }
 }
 
 #[test]
