@@ -19,6 +19,7 @@
 //! [`dialog::View`] with a purpose that says which screen gets the answer.
 
 pub mod action;
+pub mod chart;
 pub mod dialog;
 pub mod key;
 mod keymap;

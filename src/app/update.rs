@@ -76,7 +76,7 @@ fn tick(state: &mut State, now_ms: u64, wall_ms: i64) -> Vec<Effect> {
     if ticking && wall_ms.div_euclid(1000) != seconds {
         state.dirty = true;
     }
-    vec![]
+    runs::tick(state)
 }
 
 fn on_key(state: &mut State, key: Key) -> Vec<Effect> {

@@ -57,7 +57,7 @@ impl Outside {
             runs,
             runs_folder: state.runs_folder.clone(),
             train: train::Follower::default(),
-            logs: logs::Follower,
+            logs: logs::Follower::default(),
         })
     }
 

@@ -1,6 +1,8 @@
 //! Drawing that several screens use.
 
 mod bar;
+pub mod chart;
+pub mod number;
 mod wrap;
 
 pub use bar::bar;

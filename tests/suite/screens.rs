@@ -4,3 +4,5 @@ mod fixture;
 mod frame;
 mod fuzz;
 mod recipes;
+mod runs;
+mod train;

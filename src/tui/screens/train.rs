@@ -1,27 +1,352 @@
-//! The Train screen.
+//! The Train screen: charts of the watched run, MTP depths, where memory and time go, events.
 
-use ratatui::layout::Rect;
+mod events;
+mod numbers;
+
+use std::fmt::Write as _;
+
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
+use super::{Room, room};
 use crate::app::State;
+use crate::app::train::{Pane, State as Train};
+use crate::event::Event;
+use crate::run::Status;
+use crate::run::series::{Axis, Metric};
 use crate::tui::canvas::Canvas;
 use crate::tui::theme::Theme;
+use crate::tui::widgets::chart::{Chart, Drawing, Mark, Series};
+use crate::tui::widgets::number::{Unit, duration, grouped, short};
 
 /// Draws the screen.
 pub(super) fn draw(state: &State, canvas: &mut Canvas, area: Rect) {
-    let run = state.train.run.as_ref().map_or_else(
-        || "no run is watched; launch a recipe or open a run".to_owned(),
-        |run| run.display().to_string(),
+    if state.train.run.is_none() {
+        let inner = canvas.pane(area, 0, true, "Train", "");
+        let text = "no run is watched: launch a recipe with enter on the Recipes screen, or open a run with enter on the Runs screen";
+        for (row, line) in crate::tui::widgets::wrap(text, usize::from(inner.width))
+            .into_iter()
+            .enumerate()
+        {
+            canvas.line(inner, row as u16, Span::styled(line, canvas.theme.dim));
+        }
+        return;
+    }
+    let focus = state.train.focus;
+    match room(state) {
+        Room::One => pane(state, canvas, area, focus),
+        Room::Two => {
+            let [top, bottom] =
+                Layout::vertical([Constraint::Fill(3), Constraint::Fill(2)]).areas(area);
+            let [left, right] =
+                Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)]).areas(bottom);
+            let large = if matches!(focus, Pane::Mtp | Pane::Events) {
+                Pane::Main
+            } else {
+                focus
+            };
+            pane(state, canvas, top, large);
+            pane(state, canvas, left, Pane::Mtp);
+            pane(state, canvas, right, Pane::Events);
+        }
+        Room::Many => {
+            let rows = [
+                Constraint::Fill(5),
+                Constraint::Fill(3),
+                Constraint::Fill(3),
+            ];
+            let [top, middle, bottom] = Layout::vertical(rows).areas(area);
+            let [main, mtp] =
+                Layout::horizontal([Constraint::Fill(13), Constraint::Fill(7)]).areas(top);
+            pane(state, canvas, main, Pane::Main);
+            pane(state, canvas, mtp, Pane::Mtp);
+            let thirds = [
+                Constraint::Fill(1),
+                Constraint::Fill(1),
+                Constraint::Fill(1),
+            ];
+            let places = Layout::horizontal(thirds).areas::<3>(middle);
+            for (place, which) in
+                places
+                    .into_iter()
+                    .zip([Pane::Throughput, Pane::GradNorm, Pane::LearningRate])
+            {
+                pane(state, canvas, place, which);
+            }
+            let places = Layout::horizontal(thirds).areas::<3>(bottom);
+            for (place, which) in places
+                .into_iter()
+                .zip([Pane::Memory, Pane::Time, Pane::Events])
+            {
+                pane(state, canvas, place, which);
+            }
+        }
+    }
+}
+
+fn number(pane: Pane) -> usize {
+    Pane::ALL.iter().position(|p| *p == pane).unwrap_or(0)
+}
+
+fn pane(state: &State, canvas: &mut Canvas, area: Rect, which: Pane) {
+    let train = &state.train;
+    match which {
+        Pane::Main => main_chart(train, canvas, area),
+        Pane::Mtp => mtp(train, canvas, area),
+        Pane::GradNorm => small(train, canvas, area, which, Metric::GradNorm, Unit::Plain),
+        Pane::LearningRate => small(
+            train,
+            canvas,
+            area,
+            which,
+            Metric::LearningRate,
+            Unit::Plain,
+        ),
+        Pane::Throughput => small(
+            train,
+            canvas,
+            area,
+            which,
+            Metric::TokensPerSecond,
+            Unit::Count,
+        ),
+        Pane::Memory => numbers::memory(train, canvas, area),
+        Pane::Time => numbers::time(train, canvas, area),
+        Pane::Events => events::draw(state, canvas, area),
+    }
+}
+
+fn unit(metric: Metric) -> Unit {
+    match metric {
+        Metric::TokensPerSecond => Unit::Count,
+        Metric::Allocated | Metric::Peak | Metric::Rss => Unit::Bytes,
+        Metric::MtpAcceptance(_) => Unit::Percent,
+        Metric::StepSeconds => Unit::Seconds,
+        _ => Unit::Plain,
+    }
+}
+
+/// Signs on the x axis: changed values and the user's notes.
+fn marks(train: &Train, theme: &Theme) -> Vec<Mark> {
+    let table = &train.history.train;
+    let sign = |record: &crate::event::Record| {
+        let (step, glyph, style) = match &record.event {
+            Event::LiveChange { step, .. } => (*step, '◆', theme.accent),
+            Event::Mark { step, .. } => (*step, '⚑', theme.accent),
+            _ => return None,
+        };
+        let row = table.row_at(Axis::Step, step as f64);
+        (row < table.rows()).then(|| Mark {
+            x: table.x(train.view.axis, row),
+            glyph,
+            style,
+        })
+    };
+    train.history.events.iter().filter_map(sign).collect()
+}
+
+/// Lines of what rewinds left behind, then the line that counts.
+fn lines<'a>(
+    train: &'a Train,
+    metric: Metric,
+    style: Style,
+    drawing: Drawing,
+    theme: &Theme,
+) -> Vec<Series<'a>> {
+    let abandoned = train.history.abandoned.iter().map(|left| Series {
+        table: &left.steps,
+        metric,
+        style: theme.dim,
+        drawing: Drawing::Ghost,
+    });
+    let counts = Series {
+        table: &train.history.train,
+        metric,
+        style,
+        drawing,
+    };
+    abandoned.chain([counts]).collect()
+}
+
+fn main_chart(train: &Train, canvas: &mut Canvas, area: Rect) {
+    let theme = canvas.theme;
+    let mut series = lines(train, train.metric, theme.series[0], Drawing::Line, theme);
+    if matches!(train.metric, Metric::Loss | Metric::MtpLoss(_))
+        && train.history.eval.has(train.metric)
+    {
+        series.push(Series {
+            table: &train.history.eval,
+            metric: train.metric,
+            style: theme.series[1],
+            drawing: Drawing::Points,
+        });
+    }
+    let marks = marks(train, theme);
+    let chart = Chart {
+        series,
+        view: &train.view,
+        range: train.range(),
+        unit: unit(train.metric),
+        marks: &marks,
+        readout: true,
+    };
+    let mut right = vec![];
+    let not_finite = chart.not_finite();
+    if not_finite > 0 {
+        right.push(Span::styled(format!("▼ NaN ×{not_finite}  "), theme.error));
+    }
+    if let Some(eval) = train.history.eval.last(train.metric) {
+        right.push(Span::styled(
+            format!("◆ eval {}  ", short(eval.into(), unit(train.metric))),
+            theme.series[1],
+        ));
+    }
+    let column = chart.column_text(area.width.saturating_sub(2));
+    right.push(Span::raw(column));
+    let title = train.view.title(&train.metric.to_string());
+    let inner = canvas.pane(
+        area,
+        number(Pane::Main),
+        train.focus == Pane::Main,
+        title,
+        Line::from(right),
     );
-    let inner = canvas.pane(area, 0, true, "Train", "");
-    canvas.line(inner, 0, run);
+    if let Some(why) = &train.unreadable {
+        canvas.line(inner, 0, Span::styled(why.as_str(), theme.error));
+        return;
+    }
+    chart.draw(canvas, inner);
+}
+
+/// A chart of one metric with its last value in the title.
+fn small(train: &Train, canvas: &mut Canvas, area: Rect, which: Pane, metric: Metric, unit: Unit) {
+    let theme = canvas.theme;
+    let chart = Chart {
+        series: lines(train, metric, theme.series[0], Drawing::Line, theme),
+        view: &train.view,
+        range: train.range(),
+        unit,
+        marks: &[],
+        readout: train.view.inspect,
+    };
+    let last = train
+        .history
+        .train
+        .last(metric)
+        .map_or_else(String::new, |v| short(v.into(), unit));
+    let not_finite = chart.not_finite();
+    let right = if not_finite > 0 {
+        Line::from(vec![
+            Span::styled(format!("▼ NaN ×{not_finite} "), theme.error),
+            Span::raw(last),
+        ])
+    } else {
+        Line::from(last)
+    };
+    let inner = canvas.pane(
+        area,
+        number(which),
+        train.focus == which,
+        metric.to_string(),
+        right,
+    );
+    chart.draw(canvas, inner);
+}
+
+/// Losses of all depths in one chart, and the gap of each to the main loss.
+fn mtp(train: &Train, canvas: &mut Canvas, area: Rect) {
+    let theme = canvas.theme;
+    let table = &train.history.train;
+    let depths = table.mtp_depth();
+    let lambda = table.last(Metric::MtpLossScale).filter(|_| depths > 0);
+    let right = lambda.map_or_else(String::new, |l| {
+        format!("λ {}", short(l.into(), Unit::Plain))
+    });
+    let inner = canvas.pane(
+        area,
+        number(Pane::Mtp),
+        train.focus == Pane::Mtp,
+        "MTP depth losses",
+        right,
+    );
+    if depths == 0 {
+        let text = if table.rows() == 0 {
+            "no step yet"
+        } else {
+            "the model has no MTP depth"
+        };
+        canvas.line(inner, 0, Span::styled(text, theme.dim));
+        return;
+    }
+    let text_rows = (depths as u16 + 1).min(inner.height);
+    let plot = Rect {
+        height: inner.height - text_rows,
+        ..inner
+    };
+    let metrics = (1..=depths)
+        .rev()
+        .map(Metric::MtpLoss)
+        .chain([Metric::Loss]);
+    let style = |metric| match metric {
+        Metric::MtpLoss(depth) => theme.series[depth.min(theme.series.len() - 1)],
+        _ => theme.series[0],
+    };
+    let chart = Chart {
+        series: metrics
+            .map(|metric| Series {
+                table,
+                metric,
+                style: style(metric),
+                drawing: Drawing::Plain,
+            })
+            .collect(),
+        view: &train.view,
+        range: train.range(),
+        unit: Unit::Plain,
+        marks: &[],
+        readout: train.view.inspect,
+    };
+    chart.draw(canvas, plot);
+    let text = Rect::new(inner.x, inner.y + plot.height, inner.width, text_rows);
+    numbers::depths(train, canvas, text, &style);
+}
+
+/// The glyph, word and style of a status.
+pub(super) fn status_words(status: &Status, theme: &Theme) -> (&'static str, &'static str, Style) {
+    match status {
+        Status::New => ("○", "new", theme.dim),
+        Status::Running => ("●", "running", theme.running),
+        Status::Paused => ("‖", "paused", theme.warning),
+        Status::Completed => ("✓", "done", theme.ok),
+        Status::Stopped => ("■", "stopped", theme.dim),
+        Status::Failed { .. } => ("✗", "failed", theme.error),
+        Status::Killed => ("✗", "killed", theme.error),
+    }
 }
 
 /// The right end of the tab bar.
 pub(super) fn status<'a>(state: &'a State, theme: &Theme) -> Line<'a> {
-    let name = state.train.run.as_ref().and_then(|run| run.file_name());
-    Line::from(Span::styled(
-        name.map_or_else(Default::default, |n| n.to_string_lossy()),
-        theme.dim,
-    ))
+    let train = &state.train;
+    if train.run.is_none() {
+        return Line::from(Span::styled("no run", theme.dim));
+    }
+    let (glyph, word, style) = status_words(&train.status(), theme);
+    let summary = &train.summary;
+    let share = 100.0 * summary.step as f64 / summary.total_steps.max(1) as f64;
+    let (step, total) = (grouped(summary.step), grouped(summary.total_steps));
+    let narrow = state.size.width < 100;
+    let mut text = if narrow {
+        format!(" {step}/{total}")
+    } else {
+        format!(" {word}  step {step}/{total}  {share:.1} %")
+    };
+    if let Some(eta) = train.eta_seconds() {
+        let _ = write!(text, "  ETA {}", duration(eta));
+    }
+    Line::from(vec![
+        Span::raw(train.info.id.as_str()),
+        Span::styled(format!(" {glyph}"), style),
+        Span::styled(text, theme.dim),
+    ])
 }

@@ -1,0 +1,221 @@
+//! The Runs and Logs screens.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+use trestle::app::logs::{Effect as Logs, Message as Console};
+use trestle::app::runs::{Detail, Effect as Runs, Message as Listed};
+use trestle::app::train::Effect as Train;
+use trestle::app::{Effect, Key, Message, Screen, Size};
+use trestle::event::RunInfo;
+use trestle::run::{RunDirectory, Status, Summary};
+
+use super::fixture::Bench;
+use super::train::{RUN, opened, records, watching};
+
+fn listed() -> Vec<(RunDirectory, Summary)> {
+    let run = |id: &str, age: i64, status, steps: usize| {
+        let mut summary = Summary::default();
+        records()
+            .iter()
+            .take(steps)
+            .for_each(|record| summary.add(record));
+        summary.status = status;
+        let path = PathBuf::from("/work/runs").join(id);
+        let info = RunInfo {
+            id: id.into(),
+            name: "demo".into(),
+            created_ms: -age * 60_000,
+            ..RunInfo::default()
+        };
+        (RunDirectory { path, info }, summary)
+    };
+    vec![
+        run("demo-3", 5, Status::Running, 150),
+        run("demo-2", 90, Status::Completed, 900),
+        run(
+            "demo-1",
+            3000,
+            Status::Failed {
+                error: "disk full".into(),
+            },
+            60,
+        ),
+    ]
+}
+
+fn detail(id: &str, steps: usize, lr: &str) -> Message {
+    let history = opened(id, &records()[..steps]).history;
+    let values =
+        [("optimizer.lr", lr), ("train.seed", "1")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+    let path = PathBuf::from("/work/runs").join(id);
+    Message::Runs(Listed::Read(
+        path,
+        Box::new(Detail {
+            history,
+            values: BTreeMap::from(values),
+        }),
+    ))
+}
+
+/// The Runs screen with two marked runs that were read.
+fn comparing(width: u16, height: u16) -> Bench {
+    let mut bench = Bench::new(width, height);
+    bench.press("5");
+    bench.send(Message::Runs(Listed::Listed(listed())));
+    bench.press("b");
+    let effects = bench.press("j space");
+    assert_eq!(
+        effects,
+        [Effect::Runs(Runs::Read("/work/runs/demo-2".into()))]
+    );
+    bench.send(detail("demo-3", 150, "3e-4"));
+    bench.send(detail("demo-2", 300, "1e-3"));
+    bench.state.toast = None;
+    bench
+}
+
+#[test]
+fn two_runs_lie_over_each_other_with_the_keys_that_differ() {
+    insta::assert_snapshot!("runs_120x36", comparing(120, 36).text());
+    insta::assert_snapshot!("runs_80x24", comparing(80, 24).text());
+    insta::assert_snapshot!("runs_40x10", comparing(40, 10).text());
+}
+
+#[test]
+fn whoever_comes_back_finds_the_live_run() {
+    let mut bench = Bench::new(120, 36);
+    let effects = bench.send(Message::Runs(Listed::Listed(listed())));
+    assert!(
+        effects.contains(&Effect::Train(Train::Follow("/work/runs/demo-3".into()))),
+        "{effects:?}"
+    );
+    assert_eq!(bench.state.train.run, Some("/work/runs/demo-3".into()));
+    // Only once: the user may look at another run.
+    assert_eq!(bench.send(Message::Runs(Listed::Listed(listed()))), []);
+}
+
+#[test]
+fn rows_are_sorted_searched_and_keep_their_cursor() {
+    let mut bench = comparing(120, 36);
+    let selected = |bench: &Bench| bench.state.runs.selected().unwrap().0.id().to_owned();
+    assert_eq!(selected(&bench), "demo-1");
+    bench.press("right");
+    let losses: Vec<_> = bench
+        .state
+        .runs
+        .rows()
+        .iter()
+        .map(|&i| bench.state.runs.runs[i].1.loss_smoothed)
+        .collect();
+    assert!(losses.windows(2).all(|w| w[0] <= w[1]), "{losses:?}");
+    bench.press("left left left");
+    bench.press("G");
+    let before = selected(&bench);
+    bench.send(Message::Runs(Listed::Listed(listed())));
+    assert_eq!(selected(&bench), before);
+    bench.press("/ f a i l e d enter");
+    assert_eq!(bench.state.runs.rows(), [2]);
+    bench.press("esc");
+    assert_eq!(bench.state.runs.rows().len(), 3);
+}
+
+#[test]
+fn runs_are_opened_resumed_and_deleted_after_a_question() {
+    let mut bench = comparing(120, 36);
+    bench.press("D");
+    assert_eq!(bench.press("esc"), []);
+    bench.press("D");
+    assert_eq!(
+        bench.press("y"),
+        [Effect::Runs(Runs::Trash("/work/runs/demo-1".into()))]
+    );
+    let effects = bench.press("R");
+    assert!(
+        effects.contains(&Effect::Train(Train::Resume("/work/runs/demo-1".into()))),
+        "{effects:?}"
+    );
+    assert_eq!(bench.state.screen, Screen::Train);
+    bench.press("5 g g");
+    // A live run is not deleted and not resumed.
+    assert_eq!(bench.press("D R"), []);
+    let effects = bench.press("enter");
+    assert!(
+        effects.contains(&Effect::Train(Train::Follow("/work/runs/demo-3".into()))),
+        "{effects:?}"
+    );
+}
+
+fn logging(width: u16, height: u16) -> Bench {
+    let mut bench = watching(width, height);
+    let lines = (1..=120)
+        .map(|n| match n {
+            77 => "warn  step 77 loss is not finite, skipped".to_owned(),
+            90 => "\u{1b}[31merror\u{1b}[0m step 90 disk full".to_owned(),
+            n => format!("info  step {n} loss {:.3}", 6.0 - f64::from(n) / 40.0),
+        })
+        .collect();
+    bench.send(Message::Logs(Console::Lines(RUN.into(), lines)));
+    bench.press("6");
+    bench
+}
+
+#[test]
+fn the_console_follows_filters_and_finds() {
+    insta::assert_snapshot!("logs_80x24", logging(80, 24).text());
+    insta::assert_snapshot!("logs_40x10", logging(40, 10).text());
+    let mut bench = logging(120, 36);
+    assert_eq!(bench.state.logs.cursor, 119);
+    bench.press("/ f i n i t e enter");
+    let line = |bench: &Bench| {
+        bench
+            .state
+            .logs
+            .line(bench.state.logs.cursor)
+            .unwrap()
+            .text
+            .clone()
+    };
+    assert_eq!(line(&bench), "warn  step 77 loss is not finite, skipped");
+    assert!(!bench.state.logs.follow);
+    bench.press("esc w");
+    assert_eq!(bench.state.logs.shown.len(), 2);
+    bench.press("G");
+    assert_eq!(line(&bench), "error step 90 disk full");
+    let effects = bench.press("S");
+    let [Effect::Logs(Logs::Save { text, .. })] = &effects[..] else {
+        panic!("{effects:?}")
+    };
+    assert_eq!(text.lines().count(), 2);
+    // Its step, in the charts.
+    bench.press("c");
+    assert_eq!(
+        (bench.state.screen, bench.state.train.view.cursor),
+        (Screen::Train, Some(90.0))
+    );
+    bench.press("enter");
+    assert_eq!(bench.state.screen, Screen::Logs);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_key_at_any_size_panics(
+        screen in prop::sample::select(vec!["4", "5", "6"]),
+        steps in prop::collection::vec((proptest::char::range(' ', '~'), 0..140u16, 0..50u16), 1..40),
+    ) {
+        let mut bench = watching(120, 36);
+        bench.send(Message::Runs(Listed::Listed(listed())));
+        bench.send(detail("demo-3", 150, "3e-4"));
+        bench.press(screen);
+        for (c, width, height) in steps {
+            if width % 4 == 0 {
+                bench.send(Message::Resize(Size { width, height }));
+            }
+            bench.send(Message::Key(Key::char(c)));
+            bench.text();
+        }
+    }
+}
