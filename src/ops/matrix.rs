@@ -69,8 +69,7 @@ pub(super) enum Into {
 
 /// `dst [m, n] (+)= a [m, k] b [k, n]` on all threads, `dst` rows one after the other.
 pub(super) fn product(dst: &mut [f32], mode: Into, a: Matrix<'_>, b: Matrix<'_>) {
-    let columns = b.columns;
-    multiply(dst, columns, mode, a, b, Parallelism::Rayon(0));
+    multiply(dst, b.columns, mode, a, b, Parallelism::Rayon(0));
 }
 
 /// [`product`] on the calling thread, `dst` rows `row_stride` apart.

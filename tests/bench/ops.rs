@@ -1,7 +1,7 @@
 //! Times every op at the geometry of the demo recipe: `cargo bench --bench ops [FILTER]`.
 //!
 //! 8 sequences of 256 tokens, hidden 256, MLP 768, vocabulary 4096, 4 query and 2 key-value heads of 64, 4 key heads of 32 and 4 value
-//! heads of 64. A line gives the shortest of several runs, the mean processor time
+//! heads of 64. A line gives the shortest of several runs, the least processor time
 //! of all threads, and GFLOP/s or GB/s of the shortest.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its table")]
@@ -42,15 +42,15 @@ impl Bench {
             return Ok(());
         }
         run()?;
-        let (begin, cpu_begin) = (Instant::now(), cpu_seconds());
-        let (mut best, mut runs) = (f64::INFINITY, 0);
+        let begin = Instant::now();
+        let (mut best, mut cpu, mut runs) = (f64::INFINITY, f64::INFINITY, 0);
         while runs < 50 && begin.elapsed().as_secs_f64() < 0.7 {
-            let start = Instant::now();
+            let (cpu_start, start) = (cpu_seconds(), Instant::now());
             std::hint::black_box(run()?);
             best = best.min(start.elapsed().as_secs_f64());
+            cpu = cpu.min(cpu_seconds() - cpu_start);
             runs += 1;
         }
-        let cpu = (cpu_seconds() - cpu_begin) / f64::from(runs);
         let (amount, unit) = match work {
             Work::Flops(count) => (*count, "GFLOP/s"),
             Work::Bytes(count) => (*count, "GB/s"),

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::ops::CuSeqlens;
-use crate::ops::host::BLOCK_ROWS;
+use crate::ops::host::{BLOCK_ROWS, add_partials};
 use crate::ops::scalar::{silu, silu_derivative};
 use crate::ops::wide::wide;
 
@@ -72,24 +72,18 @@ pub(super) fn backward(
                     dc.copy_from_slice(dy);
                 }
                 for back in 0..taps.min(from_start + 1) {
-                    let x = &x[(token - back) * channels..][..channels];
-                    for ((dw, dc), x) in dw[(taps - 1 - back) * channels..][..channels]
-                        .iter_mut()
-                        .zip(&*dc)
-                        .zip(x)
-                    {
-                        *dw += dc * x;
-                    }
+                    let dw = &mut dw[(taps - 1 - back) * channels..][..channels];
+                    add_products(dw, dc, &x[(token - back) * channels..]);
                 }
             }
             dw
         })
         .collect();
-    for partial in &partials {
-        for (tap, partial) in partial.chunks_exact(channels).enumerate() {
-            for (channel, partial) in partial.iter().enumerate() {
-                dw[channel * taps + tap] += partial;
-            }
+    let mut sum = vec![0f32; w.len()];
+    add_partials(&mut sum, &partials);
+    for (tap, sum) in sum.chunks_exact(channels).enumerate() {
+        for (channel, sum) in sum.iter().enumerate() {
+            dw[channel * taps + tap] += sum;
         }
     }
 
@@ -100,11 +94,8 @@ pub(super) fn backward(
             for (row, dx) in dx.chunks_exact_mut(channels).enumerate() {
                 let token = index * BLOCK_ROWS + row;
                 for ahead in 0..taps.min(places[token].to_end) {
-                    let dc = &dc[(token + ahead) * channels..][..channels];
-                    let w = &w[(taps - 1 - ahead) * channels..][..channels];
-                    for ((dx, dc), w) in dx.iter_mut().zip(dc).zip(w) {
-                        *dx += w * dc;
-                    }
+                    let w = &w[(taps - 1 - ahead) * channels..];
+                    add_products(dx, &dc[(token + ahead) * channels..], w);
                 }
             }
         });
@@ -128,6 +119,15 @@ wide! {
     }
 }
 
+wide! {
+    /// `y += a b`.
+    fn add_products(y: &mut [f32], a: &[f32], b: &[f32]) {
+        for ((y, a), b) in y.iter_mut().zip(a).zip(b) {
+            *y = a.mul_add(*b, *y);
+        }
+    }
+}
+
 /// `c[token]`, overwriting `y`.
 fn convolve(y: &mut [f32], x: &[f32], w: &[f32], token: usize, from_start: usize) {
     let channels = y.len();
@@ -137,11 +137,8 @@ fn convolve(y: &mut [f32], x: &[f32], w: &[f32], token: usize, from_start: usize
         *y = w * x;
     }
     for back in 1..taps.min(from_start + 1) {
-        let x = &x[(token - back) * channels..][..channels];
-        let w = &w[(taps - 1 - back) * channels..][..channels];
-        for ((y, x), w) in y.iter_mut().zip(x).zip(w) {
-            *y += w * x;
-        }
+        let w = &w[(taps - 1 - back) * channels..];
+        add_products(y, &x[(token - back) * channels..], w);
     }
 }
 

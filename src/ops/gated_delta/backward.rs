@@ -29,6 +29,7 @@ use super::forward::{TaskSaved, gather};
 use crate::ops::CuSeqlens;
 use crate::ops::matrix::{Into, Matrix, product_here};
 use crate::ops::scalar::{dot, multiply};
+use crate::ops::wide::wide;
 
 pub(super) struct Gradients {
     pub(super) dq: Vec<f32>,
@@ -278,14 +279,8 @@ impl ChunkView<'_> {
         for row in 0..c {
             let between = &decays.between[row * c..][..c];
             let (e, m) = (&mut e[row * c..][..c], &mut m[row * c..][..c]);
-            for column in 0..=row {
-                e[column] *= between[column];
-            }
-            e[row + 1..].fill(0.0);
-            for column in 0..row {
-                m[column] *= -between[column];
-            }
-            m[row..].fill(0.0);
+            decay_row(e, 1.0, &between[..=row]);
+            decay_row(m, -1.0, &between[..row]);
         }
         let mut d_g = self.decay_between(e, m);
 
@@ -382,11 +377,8 @@ impl ChunkView<'_> {
         for t in (1..c).rev() {
             let beta = self.decays.beta[t];
             let at = t * c..t * c + t;
-            let weights = (e[at.clone()].iter().zip(&queries[at.clone()]))
-                .zip(m[at.clone()].iter().zip(&keys[at]));
-            for (column, ((e, q), (m, k))) in columns.iter_mut().zip(weights) {
-                *column += e * q + beta * m * k;
-            }
+            add_products(&mut columns[..t], &e[at.clone()], &queries[at.clone()], 1.0);
+            add_products(&mut columns[..t], &m[at.clone()], &keys[at], beta);
             d_g[t] = columns[..t].iter().sum();
         }
         d_g
@@ -398,5 +390,25 @@ impl ChunkView<'_> {
 
     fn key(&self, row: usize) -> &[f32] {
         &self.keys.qk[(self.c + row) * self.dk..][..self.dk]
+    }
+}
+
+wide! {
+    /// `x_i factor y_i`, zeros behind the last `y`.
+    fn decay_row(x: &mut [f32], factor: f32, y: &[f32]) {
+        let (kept, rest) = x.split_at_mut(y.len());
+        for (x, y) in kept.iter_mut().zip(y) {
+            *x *= factor * y;
+        }
+        rest.fill(0.0);
+    }
+}
+
+wide! {
+    /// `to += factor x y`.
+    fn add_products(to: &mut [f32], x: &[f32], y: &[f32], factor: f32) {
+        for ((to, x), y) in to.iter_mut().zip(x).zip(y) {
+            *to += factor * x * y;
+        }
     }
 }

@@ -35,9 +35,12 @@ pub(super) fn pack(panel: &mut [f32], b: Matrix<'_>, first: usize, depth: usize,
         }
         return;
     }
-    for (to, row) in panel.chunks_exact_mut(PANEL).zip(first..) {
+    let (panel, _) = panel.as_chunks_mut::<PANEL>();
+    for (to, row) in panel.iter_mut().zip(first..) {
         let from = &b.values[row * b.row_stride + column * b.column_stride..];
-        if b.column_stride == 1 {
+        if b.column_stride == 1 && width == PANEL {
+            to.copy_from_slice(&from[..PANEL]); // of known length, so it needs no call
+        } else if b.column_stride == 1 {
             to[..width].copy_from_slice(&from[..width]);
         } else {
             (0..width).for_each(|index| to[index] = from[index * b.column_stride]);
