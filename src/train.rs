@@ -62,6 +62,7 @@ pub struct Outcome {
 /// Blocks. Errors and panics are also written into `events.jsonl`, unless that is what failed.
 pub fn run(run: &Path) -> Result<Outcome, TrainError> {
     let _lock = Lock::take(run)?;
+    crate::ops::retain_heap();
     let (mut journal, history) = Journal::open(run)?;
     let signals = Signals::take().map_err(|e| TrainError::read(run, e))?;
     let steps_done = AtomicU64::new(0);
