@@ -21,7 +21,7 @@ use super::files::{failed, write, write_safetensors};
 use shards::Shards;
 
 const CONFIG: &str = "config.json";
-const WEIGHTS: &str = "model.safetensors";
+pub(super) const WEIGHTS: &str = "model.safetensors";
 
 /// Reads `config.json` of `directory`.
 ///

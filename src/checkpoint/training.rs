@@ -5,6 +5,8 @@
 //! renamed, and only then named in `checkpoints/latest`; after that older ones beyond `keep` are removed. So at every moment the newest
 //! folder without `.tmp` in its name is complete.
 
+mod verify;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,6 +23,8 @@ use crate::spec::TextConfig;
 use super::CheckpointError;
 use super::files::{failed, replace, sync_folder, write, write_safetensors};
 use super::huggingface::{self, floats, read_json, shards::Shards};
+
+pub use verify::{Intact, Unusable, newest_intact, verify};
 
 const MOMENTS: &str = "training.safetensors";
 const PROGRESS: &str = "training.json";

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::checkpoint::training;
+use crate::checkpoint::training::{self, Unusable};
 use crate::data::{Loader, Position, Split};
 use crate::event::{Event, RunInfo};
 use crate::nn::{Model, Parameters};
@@ -97,7 +97,7 @@ impl<'a> Trainer<'a> {
         let parameters = Parameters::from_spec(&config, &candle_core::Device::Cpu)?;
         let moments = Moments::zeros(parameters.len())?;
         let mut loader = Loader::open(&recipe, Split::Train, &folder)?;
-        let start = Start::find(run, &info)?;
+        let (start, passed_over) = Start::find(run, &info)?;
         let mut recipe = recipe;
         let mut saved = None;
         let mut progress = Progress::new(loader.position(), config.mtp_num_hidden_layers);
@@ -178,7 +178,7 @@ impl<'a> Trainer<'a> {
             // What is wrong with held-out text shall be known now and not at the first evaluation.
             trainer.open_validation()?;
         }
-        trainer.announce(tensorboard)?;
+        trainer.announce(tensorboard, &passed_over)?;
         if matches!(start, Start::Parent(_)) {
             // From here on the fork does not need its parent's files.
             trainer.save_or_warn()?;
@@ -190,6 +190,7 @@ impl<'a> Trainer<'a> {
     fn announce(
         &mut self,
         tensorboard: Option<std::io::Result<EventFile>>,
+        passed_over: &[Unusable],
     ) -> Result<(), TrainError> {
         let count = spec::parameters(self.model.config());
         let step = self.progress.step;
@@ -213,6 +214,12 @@ impl<'a> Trainer<'a> {
             events.push(self.warning(
                 "torn_line",
                 "the last line of events.jsonl was torn and has been cut off".to_owned(),
+            ));
+        }
+        for Unusable { error, .. } in passed_over {
+            events.push(self.warning(
+                "checkpoint_damaged",
+                format!("{error}; going on from step {step}"),
             ));
         }
         match tensorboard {
@@ -395,14 +402,16 @@ enum Start {
 }
 
 impl Start {
-    fn find(run: &Path, info: &RunInfo) -> Result<Self, TrainError> {
-        if let Some(own) = training::latest(run)? {
-            return Ok(Self::Own(own));
+    /// Where, and the newer checkpoints that are damaged.
+    fn find(run: &Path, info: &RunInfo) -> Result<(Self, Vec<Unusable>), TrainError> {
+        if let Some(own) = training::newest_intact(run)? {
+            return Ok((Self::Own(own.path), own.passed_over));
         }
-        Ok(match &info.parent {
+        let start = match &info.parent {
             Some(parent) => Self::Parent(parent.checkpoint.clone()),
             None => Self::Fresh,
-        })
+        };
+        Ok((start, Vec::new()))
     }
 
     fn describe(&self, run: &Path) -> Option<String> {

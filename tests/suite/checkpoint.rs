@@ -328,6 +328,50 @@ fn a_changed_byte_is_noticed() {
 }
 
 #[test]
+fn the_newest_intact_checkpoint_is_found_behind_damaged_ones() {
+    let run = tempfile::tempdir().unwrap();
+    let config = config(1, true);
+    let model = parameters(&config, 7);
+    assert!(training::newest_intact(run.path()).unwrap().is_none());
+    let folders: Vec<_> = [1, 2, 3, 4]
+        .map(|step| save(run.path(), &config, &model, step, 0).unwrap().path)
+        .into();
+    for folder in &folders {
+        training::verify(folder).unwrap();
+    }
+    let change = |folder: &Path, name: &str, change: &dyn Fn(&mut Vec<u8>)| {
+        let file = folder.join(name);
+        let mut bytes = fs::read(&file).unwrap();
+        change(&mut bytes);
+        fs::write(&file, bytes).unwrap();
+    };
+    change(&folders[3], "model.safetensors", &|bytes| {
+        *bytes.last_mut().unwrap() ^= 1;
+    });
+    change(&folders[2], "training.safetensors", &|bytes| {
+        bytes.truncate(bytes.len() / 2);
+    });
+    let found = training::newest_intact(run.path()).unwrap().unwrap();
+    assert_eq!(found.path, folders[1]);
+    let passed_over: Vec<&Path> = found.passed_over.iter().map(|u| &*u.path).collect();
+    assert_eq!(passed_over, [&*folders[3], &*folders[2]]);
+    assert!(
+        matches!(&found.passed_over[0].error, CheckpointError::Damaged { problem, .. } if problem.contains("the weights have"))
+    );
+
+    // A step above the tracked one is of an abandoned segment, intact or not.
+    fs::write(run.path().join("checkpoints/latest"), "step-00000001\n").unwrap();
+    let found = training::newest_intact(run.path()).unwrap().unwrap();
+    assert_eq!(found.path, folders[0]);
+    assert!(found.passed_over.is_empty());
+
+    // With nothing left to go on from, the newest one's error is told.
+    change(&folders[0], "training.json", &|bytes| bytes.truncate(20));
+    let error = training::newest_intact(run.path()).unwrap_err();
+    assert!(error.to_string().contains("step-00000001"), "{error}");
+}
+
+#[test]
 fn a_failure_in_the_middle_leaves_the_previous_checkpoint() {
     let run = tempfile::tempdir().unwrap();
     let config = config(1, true);

@@ -96,6 +96,23 @@ impl Shards {
         Ok(())
     }
 
+    /// BLAKE3 of a tensor's bytes in the first file, or of all its tensors as they lie there, hex.
+    pub(crate) fn hash(&self, name: Option<&str>) -> Result<String, CheckpointError> {
+        let (path, map) = &self.files[0];
+        let broken = |error: safetensors::SafeTensorError| CheckpointError::Safetensors {
+            path: path.clone(),
+            problem: error.to_string(),
+        };
+        let hash = if let Some(name) = name {
+            let tensors = parse(path, map)?;
+            blake3::hash(tensors.tensor(name).map_err(broken)?.data())
+        } else {
+            let (header, _) = SafeTensors::read_metadata(map).map_err(broken)?;
+            blake3::hash(&map[8 + header..])
+        };
+        Ok(hash.to_hex().to_string())
+    }
+
     /// Every name, sorted.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.names.keys().map(String::as_str)

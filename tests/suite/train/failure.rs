@@ -40,6 +40,39 @@ fn a_second_trainer_is_refused_and_told_who_has_the_run() {
 }
 
 #[test]
+fn a_damaged_checkpoint_is_passed_over_and_said_and_the_run_ends_the_same() {
+    let place = Place::new();
+    let sets = &["train.steps=8", "checkpoint.interval=2"];
+    let unbroken = place.run(sets);
+    train::run(&unbroken.path).expect("trains");
+    let run = place.run(sets);
+    train::run(&run.path).expect("trains");
+    let damaged = layout::checkpoint(&run.path, 8).join("training.safetensors");
+    let mut bytes = fs::read(&damaged).expect("the last step was saved");
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&damaged, bytes).expect("writable");
+
+    train::run(&run.path).expect("goes on from step 6");
+    let events = events(&run.path);
+    let again = events
+        .iter()
+        .position(|e| matches!(e, Event::Started { segment: 1, .. }))
+        .expect("taken up again");
+    assert!(matches!(&events[again], Event::Started { step: 6, .. }));
+    assert!(
+        events[again..].iter().any(|e| matches!(
+            e,
+            Event::Warning { code, message, .. }
+                if code == "checkpoint_damaged" && message.contains("step-00000008")
+        )),
+        "{:?}",
+        &events[again..]
+    );
+    assert_eq!(finished(&run.path), finished(&unbroken.path));
+}
+
+#[test]
 fn a_torn_last_line_is_cut_off_and_said() {
     let place = Place::new();
     let run = place.run(&["train.steps=4", "checkpoint.interval=2"]);
