@@ -6,3 +6,4 @@ mod figures;
 mod leave;
 mod recipes;
 mod session;
+mod training;
