@@ -1,6 +1,6 @@
 //! The command line: parses arguments, runs one subcommand, turns errors into words and an exit code.
 //!
-//! Every subcommand has a file with `run(&Arguments, &Context) -> Outcome`. Results go to standard output through [`output`];
+//! Every subcommand has a file with `run(&Arguments, &Context) -> Outcome`. Results go to standard output through `output`;
 //! errors reach [`main`] as a [`Failure`], which prints `error:`, its causes and a hint to standard error.
 
 mod arguments;

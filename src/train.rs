@@ -1,6 +1,6 @@
 //! The trainer: takes up a run directory and trains it until it is done or stopped.
 //!
-//! A run continues bit for bit after `kill -9` at any moment: a checkpoint holds weights, moments and [`progress`], data come from a position, and
+//! A run continues bit for bit after `kill -9` at any moment: a checkpoint holds weights, moments and `progress`, data come from a position, and
 //! changes that were made between the last checkpoint and the kill are read from `events.jsonl` and made again at the same step. Only durations
 //! and what derives from them (throughput, MFU, its alert) differ. Durations are taken from the monotonic clock; the wall clock is written into
 //! records and decides nothing but whether an unanswered request was meant for an earlier trainer.

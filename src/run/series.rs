@@ -1,6 +1,6 @@
 //! A run's numbers as columns with pyramids over them, so that a chart of any width is drawn from all points at once.
 //!
-//! Each row is one logged step. A column has a [`Pyramid`](pyramid) of fan-out 16 whose nodes hold minimum, maximum, sum, last value, and how many
+//! Each row is one logged step. A column has a pyramid of fan-out 16 whose nodes hold minimum, maximum, sum, last value, and how many
 //! values are missing or not finite, so a bucket of any range costs `O(log n)`. Smoothing runs over all values, never over drawn ones.
 
 mod metric;
