@@ -97,14 +97,8 @@ fn dispatch(arguments: Arguments, context: &Context) -> Outcome {
         Command::Show(a) => show::run(&a, context),
         Command::Keys(a) => keys::run(&a, context),
         Command::Data(a) => data::run(&a, context),
-        Command::Train(a) => {
-            machine::keep_large_buffers();
-            train::run(&a, context)
-        }
-        Command::Trainer(a) => {
-            machine::keep_large_buffers();
-            trainer::run(&a, context)
-        }
+        Command::Train(a) => train::run(&a, context),
+        Command::Trainer(a) => trainer::run(&a, context),
         Command::Runs(a) => runs::run(&a, context),
         Command::Pause(a) => control::pause(&a, context),
         Command::Continue(a) => control::resume_steps(&a, context),
@@ -115,7 +109,7 @@ fn dispatch(arguments: Arguments, context: &Context) -> Outcome {
         Command::Resume(a) => resume::run(&a, context),
         Command::Fork(a) => fork::run(&a, context),
         Command::Probe(a) => {
-            machine::keep_large_buffers();
+            crate::ops::retain_heap();
             probe::run(&a, context)
         }
         Command::Tokenizer(a) => tokenizer::run(&a, context),

@@ -1,4 +1,4 @@
-//! What the program needs of the processor and asks of the allocator before it starts.
+//! What the program needs of the processor before it starts.
 
 use thiserror::Error;
 
@@ -42,22 +42,3 @@ pub(super) fn check_cpu() -> Result<(), MissingInstructions> {
 pub(super) fn check_cpu() -> Result<(), MissingInstructions> {
     Ok(())
 }
-
-/// Tells glibc to take large blocks from the heap and to keep what is freed.
-///
-/// By default every block above a few MiB is mapped anew, so that each activation tensor of each step costs its page faults
-/// and the kernel's zeroing again. A training step asks for the same sizes every time; kept blocks are reused.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-pub(super) fn keep_large_buffers() {
-    #[expect(unsafe_code, reason = "mallopt has no safe wrapper")]
-    // SAFETY: `mallopt` only writes the allocator's parameters under its lock; both are documented options with values
-    // in range, and no other thread runs yet.
-    unsafe {
-        libc::mallopt(libc::M_MMAP_MAX, 0);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
-    }
-}
-
-/// Other allocators are left as they are.
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-pub(super) fn keep_large_buffers() {}
