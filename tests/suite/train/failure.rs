@@ -105,7 +105,7 @@ fn a_torn_last_line_is_cut_off_and_said() {
 #[test]
 fn events_of_a_newer_version_are_kept_and_counted() {
     let place = Place::new();
-    let run = place.run(&["train.steps=2", "checkpoint.interval=2"]);
+    let run = place.run(&["train.steps=4", "checkpoint.interval=2"]);
     train::run(&run.path).expect("trains");
     let next = records(&run.path).len();
     let path = run.path.join(layout::EVENTS);
@@ -174,7 +174,7 @@ fn a_broken_recipe_and_missing_text_fail_with_their_exit_codes() {
 #[test]
 fn a_read_only_run_is_refused_and_left_as_it_was() {
     let place = Place::new();
-    let run = place.run(&["train.steps=2"]);
+    let run = place.run(&["train.steps=4"]);
     let mut command = Command::new(env!("CARGO_BIN_EXE_trestle"));
     if rustix::process::geteuid().is_root() {
         // Root may write everything; the trainer becomes nobody, with a copy of the program that nobody may read.

@@ -141,7 +141,7 @@ fn without_mtp_there_is_no_mtp_loss_and_lambda_does_not_count() {
         let run = place.run(&[
             "model.mtp_num_hidden_layers=0",
             lambda,
-            "train.steps=3",
+            "train.steps=4",
             "train.eval_interval=0",
             "checkpoint.interval=0",
         ]);

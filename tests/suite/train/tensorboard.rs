@@ -28,7 +28,7 @@ fn the_tensorboard_package_reads_what_the_events_say() {
     match python() {
         Ok(python) => {
             let script =
-                Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite/train/tensorboard.py");
+                Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite/train/read_event_files.py");
             let output = Command::new(python)
                 .arg(script)
                 .arg(&folder)
