@@ -61,22 +61,20 @@ impl Progress {
         let left = self.total_steps.saturating_sub(step.step);
         let step_tokens = step.tokens_per_second * step.step_seconds;
         let seconds = left as f64 * step_tokens / self.tokens_per_second.max(1e-9);
-        let mut line = format!("step {}/{}", step.step, self.total_steps);
-        line += &format!("  loss {}", loss(step.loss));
-        line += &mtp(&step.mtp);
-        line += &format!(
-            "  grad {:.3}  lr {:.2e}  {} tok/s",
-            step.grad_norm,
-            step.lr,
-            short(self.tokens_per_second)
-        );
+        let mut parts = vec![
+            format!("step {}/{}", step.step, self.total_steps),
+            format!("loss {}{}", loss(step.loss), mtp(&step.mtp)),
+            format!("grad {:.3}", step.grad_norm),
+            format!("lr {:.2e}", step.lr),
+            format!("{} tok/s", short(self.tokens_per_second)),
+        ];
         if step.skipped {
-            line += "  skipped";
+            parts.push("skipped".to_owned());
         }
         if left > 0 {
-            line += &format!("  {} left", duration(seconds));
+            parts.push(format!("{} left", duration(seconds)));
         }
-        line
+        parts.join("  ")
     }
 
     fn event(&mut self, event: &Event) -> Option<(Tone, String)> {
@@ -94,17 +92,18 @@ impl Progress {
             } => {
                 self.total_steps = *total_steps;
                 let parameters = short(*parameters as f64);
-                let mut line = format!("trains {parameters} parameters");
-                if *mtp_depth > 0 {
-                    let mtp = short(*mtp_parameters as f64);
-                    line += &format!(" ({mtp} in {mtp_depth} MTP)");
-                }
-                line += &format!(" on {device}, {total_steps} steps");
-                if let Some(from) = resumed_from {
-                    line += &format!(", from step {step} ({from})");
-                } else if *segment > 0 {
-                    line += ", from the start again";
-                }
+                let mtp = match mtp_depth {
+                    0 => String::new(),
+                    depth => format!(" ({} in {depth} MTP)", short(*mtp_parameters as f64)),
+                };
+                let from = match resumed_from {
+                    Some(from) => format!(", from step {step} ({from})"),
+                    None if *segment > 0 => ", from the start again".to_owned(),
+                    None => String::new(),
+                };
+                let line = format!(
+                    "trains {parameters} parameters{mtp} on {device}, {total_steps} steps{from}"
+                );
                 (Tone::Heading, line)
             }
             Event::Eval {
