@@ -5,7 +5,6 @@ mod reference;
 use candle_core::{Result, Tensor, bail};
 
 use super::host;
-use super::matrix::Into;
 
 /// `y = x W^T`.
 ///
@@ -33,15 +32,12 @@ pub fn forward(x: &Tensor, w: &Tensor) -> Result<Tensor> {
 /// `dy [N, O]`, `w [O, I]`, `dx [N, I]`
 pub fn backward_input(dy: &Tensor, w: &Tensor) -> Result<Tensor> {
     let (n, o, i) = input_shape(dy, w)?;
-    let mut dx = vec![0f32; n * i];
-    reference::backward_input(
+    let dx = reference::backward_input(
         &host::read("linear", dy)?,
         &host::read("linear", w)?,
         n,
         i,
         o,
-        &mut dx,
-        Into::Overwrite,
     );
     host::tensor(dx, (n, i))
 }
@@ -55,7 +51,7 @@ pub fn backward_input_into(dy: &Tensor, w: &Tensor, dx: &Tensor) -> Result<()> {
     host::check("linear", "dx", dx, &[n, i])?;
     let (dy, w) = (host::read("linear", dy)?, host::read("linear", w)?);
     host::update("linear", dx, |dx| {
-        reference::backward_input(&dy, &w, n, i, o, dx, Into::Accumulate);
+        reference::backward_input_into(&dy, &w, n, i, o, dx);
     })
 }
 

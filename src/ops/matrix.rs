@@ -7,6 +7,8 @@ mod blocked;
 #[cfg(target_arch = "x86_64")]
 mod tile;
 
+use std::mem::MaybeUninit;
+
 use gemm::Parallelism;
 
 /// A matrix within a slice: element `(r, c)` lies at `r * row_stride + c * column_stride`.
@@ -69,7 +71,34 @@ pub(super) enum Into {
 
 /// `dst [m, n] (+)= a [m, k] b [k, n]` on all threads, `dst` rows one after the other.
 pub(super) fn product(dst: &mut [f32], mode: Into, a: Matrix<'_>, b: Matrix<'_>) {
-    multiply(dst, b.columns, mode, a, b, Parallelism::Rayon(0));
+    multiply(as_uninit(dst), b.columns, mode, a, b, Parallelism::Rayon(0));
+}
+
+/// `a [m, k] b [k, n]` on all threads as a new `[m, n]`, whose memory is written once and not zeroed before.
+pub(super) fn product_new(a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
+    let size = a.rows * b.columns;
+    let mut values = Vec::with_capacity(size);
+    let dst = &mut values.spare_capacity_mut()[..size];
+    multiply(dst, b.columns, Into::Overwrite, a, b, Parallelism::Rayon(0));
+    #[expect(unsafe_code, reason = "the product has written every element")]
+    // SAFETY: the capacity is at least `size`, and `multiply` with `Overwrite` writes all rows and columns of its destination, which
+    // without gaps between rows are all `size` elements.
+    unsafe {
+        values.set_len(size);
+    }
+    values
+}
+
+/// The same slice for code that only writes; `multiply` writes nothing but numbers.
+fn as_uninit(values: &mut [f32]) -> &mut [MaybeUninit<f32>] {
+    #[expect(
+        unsafe_code,
+        reason = "a view of a slice under a type of the same layout"
+    )]
+    // SAFETY: `MaybeUninit<f32>` has the layout of `f32`, and nothing uninitialised is written through it in this module.
+    unsafe {
+        &mut *(std::ptr::from_mut(values) as *mut [MaybeUninit<f32>])
+    }
 }
 
 /// [`product`] on the calling thread, `dst` rows `row_stride` apart.
@@ -80,11 +109,11 @@ pub(super) fn product_here(
     a: Matrix<'_>,
     b: Matrix<'_>,
 ) {
-    multiply(dst, row_stride, mode, a, b, Parallelism::None);
+    multiply(as_uninit(dst), row_stride, mode, a, b, Parallelism::None);
 }
 
 fn multiply(
-    dst: &mut [f32],
+    dst: &mut [MaybeUninit<f32>],
     row_stride: usize,
     mode: Into,
     a: Matrix<'_>,
@@ -119,7 +148,7 @@ fn multiply(
             m,
             n,
             k,
-            dst.as_mut_ptr(),
+            dst.as_mut_ptr().cast(),
             1,
             row_stride as isize,
             mode == Into::Accumulate,

@@ -1,28 +1,29 @@
 //! The CPU form: one matrix product each, on all threads.
 
-use crate::ops::matrix::{Into, Matrix, product};
+use crate::ops::matrix::{Into, Matrix, product, product_new};
 
 pub(super) fn forward(x: &[f32], w: &[f32], n: usize, i: usize, o: usize) -> Vec<f32> {
-    let mut y = vec![0f32; n * o];
-    product(
-        &mut y,
-        Into::Overwrite,
-        Matrix::new(x, n, i),
-        Matrix::new(w, o, i).t(),
-    );
-    y
+    product_new(Matrix::new(x, n, i), Matrix::new(w, o, i).t())
 }
 
-pub(super) fn backward_input(
+pub(super) fn backward_input(dy: &[f32], w: &[f32], n: usize, i: usize, o: usize) -> Vec<f32> {
+    product_new(Matrix::new(dy, n, o), Matrix::new(w, o, i))
+}
+
+pub(super) fn backward_input_into(
     dy: &[f32],
     w: &[f32],
     n: usize,
     i: usize,
     o: usize,
     dx: &mut [f32],
-    mode: Into,
 ) {
-    product(dx, mode, Matrix::new(dy, n, o), Matrix::new(w, o, i));
+    product(
+        dx,
+        Into::Accumulate,
+        Matrix::new(dy, n, o),
+        Matrix::new(w, o, i),
+    );
 }
 
 pub(super) fn backward_weight(dy: &[f32], x: &[f32], n: usize, i: usize, o: usize, dw: &mut [f32]) {

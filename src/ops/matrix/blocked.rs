@@ -13,6 +13,7 @@
 )]
 
 use std::cell::Cell;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -39,7 +40,7 @@ thread_local! {
 
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) fn multiply(
-    _: &mut [f32],
+    _: &mut [MaybeUninit<f32>],
     _: usize,
     _: Into,
     _: Matrix<'_>,
@@ -52,7 +53,7 @@ pub(super) fn multiply(
 /// `dst (+)= a b`, or `false` when the processor lacks AVX-512.
 #[cfg(target_arch = "x86_64")]
 pub(super) fn multiply(
-    dst: &mut [f32],
+    dst: &mut [MaybeUninit<f32>],
     row_stride: usize,
     mode: Into,
     a: Matrix<'_>,
@@ -80,7 +81,7 @@ pub(super) fn multiply(
             panels.chunks_mut(depth * PANEL).enumerate().for_each(pack);
         }
         let panels = &*panels;
-        let work = |(index, dst): (usize, &mut [f32])| {
+        let work = |(index, dst): (usize, &mut [MaybeUninit<f32>])| {
             let rows = index * ROWS..m.min((index + 1) * ROWS);
             block(
                 dst,
@@ -109,7 +110,7 @@ pub(super) fn multiply(
 /// The product of some rows of `a`, a range of the inner dimension, and all panels; `dst` begins with the first of the rows.
 #[cfg(target_arch = "x86_64")]
 fn block(
-    dst: &mut [f32],
+    dst: &mut [MaybeUninit<f32>],
     row_stride: usize,
     mode: Into,
     a: Matrix<'_>,

@@ -6,6 +6,8 @@ use std::arch::x86_64::{
     _mm512_shuffle_ps, _mm512_storeu_ps, _mm512_unpackhi_ps, _mm512_unpacklo_ps,
 };
 
+use std::mem::MaybeUninit;
+
 use super::blocked::{PANEL, TILE};
 use super::{Into, Matrix};
 
@@ -53,7 +55,7 @@ pub(super) fn pack(panel: &mut [f32], b: Matrix<'_>, first: usize, depth: usize,
 ///
 /// The caller has made sure of AVX-512.
 pub(super) fn multiply(
-    dst: &mut [f32],
+    dst: &mut [MaybeUninit<f32>],
     stride: usize,
     width: usize,
     mode: Into,
@@ -80,7 +82,7 @@ pub(super) fn multiply(
         row_stride: a.row_stride,
         inner_stride: a.column_stride,
         panel: panel.as_ptr(),
-        dst: dst.as_mut_ptr(),
+        dst: dst.as_mut_ptr().cast(),
         dst_stride: stride,
         masks,
         accumulate: mode == Into::Accumulate,
