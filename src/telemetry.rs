@@ -1,6 +1,5 @@
 //! What the machine is doing: memory, processors, GPUs.
 
-pub mod allocator;
 mod gpu;
 mod sampler;
 
