@@ -8,6 +8,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::base::Shape;
+use crate::ops;
 use crate::spec::{self, Role, TextConfig};
 
 use super::NnError;
@@ -217,7 +218,7 @@ impl Parameters {
 
     /// Sets every gradient to zero.
     pub fn zero_grads(&self) -> Result<(), NnError> {
-        Ok(self.grads.zero_set()?)
+        Ok(ops::fill_zero(&self.grads)?)
     }
 
     fn view(&self, arena: &Tensor, name: &str) -> Result<Tensor, NnError> {
