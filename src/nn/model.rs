@@ -108,6 +108,11 @@ impl Model {
         batch: &Batch,
         scales: &LossScales,
     ) -> Result<StepOutput, NnError> {
+        // From inside the pool this thread does its share of every op itself, instead of handing all of it over and waiting.
+        rayon::scope(|_| self.step(batch, scales))
+    }
+
+    fn step(&self, batch: &Batch, scales: &LossScales) -> Result<StepOutput, NnError> {
         let context = self.context(batch)?;
         let main = Targets::of(batch);
         let main_weight = main.weight_sum();
@@ -152,6 +157,10 @@ impl Model {
 
     /// The losses alone, MTP's included; no gradient.
     pub fn evaluate(&self, batch: &Batch) -> Result<StepOutput, NnError> {
+        rayon::scope(|_| self.losses(batch))
+    }
+
+    fn losses(&self, batch: &Batch) -> Result<StepOutput, NnError> {
         let context = self.context(batch)?;
         let main = Targets::of(batch);
         let mut x = self.embed(&main.input_ids)?;
