@@ -3,6 +3,8 @@
 mod fixture;
 mod frame;
 mod fuzz;
+mod layout;
+mod mapping;
 mod recipes;
 mod runs;
 mod train;

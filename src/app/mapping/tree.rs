@@ -1,5 +1,6 @@
 //! The tree of layers and tensors as rows.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use super::{Model, State};
@@ -50,18 +51,22 @@ pub fn rows(model: &Model, state: &State) -> Vec<Row> {
     if state.query.is_empty() {
         return tree(model, &Open::These(&state.open), state.collapsed);
     }
-    let matching = model
-        .tensors
-        .iter()
-        .enumerate()
-        .filter(|(_, tensor)| state.query.is_match(&tensor.name));
+    let mut matching: Vec<(u32, usize)> = (0..model.tensors.len())
+        .filter_map(|index| Some((state.query.score(&model.tensors[index].name)?, index)))
+        .collect();
+    // The best match first; equal ones stay in the model's order.
+    matching.sort_by_key(|&(score, _)| Reverse(score));
     matching
-        .map(|(index, tensor)| Row {
-            depth: 0,
-            key: tensor.name.clone(),
-            label: tensor.name.clone(),
-            content: Content::Tensor(index),
-            parameters: tensor.shape.elements(),
+        .into_iter()
+        .map(|(_, index)| {
+            let tensor = &model.tensors[index];
+            Row {
+                depth: 0,
+                key: tensor.name.clone(),
+                label: tensor.name.clone(),
+                content: Content::Tensor(index),
+                parameters: tensor.shape.elements(),
+            }
         })
         .collect()
 }

@@ -9,10 +9,10 @@ use super::{Room, room};
 use crate::app::layout::{Pane, Plan, plan, what_if};
 use crate::app::{State, Target, list};
 use crate::base::{Bytes, Severity};
-use crate::plan::{Axis, MemoryEstimate, NOT_MODELLED, Storage};
+use crate::plan::{Axis, Degrees, MemoryEstimate, NOT_MODELLED, Storage};
 use crate::tui::canvas::Canvas;
 use crate::tui::theme::Theme;
-use crate::tui::widgets::bar;
+use crate::tui::widgets::{bar, wrap};
 
 /// Draws the screen.
 pub(super) fn draw(state: &State, canvas: &mut Canvas, area: Rect) {
@@ -53,20 +53,11 @@ pub(super) fn status<'a>(state: &'a State, theme: &Theme) -> Line<'a> {
         return Line::default();
     };
     let d = plan.degrees;
-    let mut parts = vec![format!("world {} =", d.world_size())];
-    parts.extend(
-        [Axis::Tp, Axis::Cp, Axis::Dp, Axis::Pp].map(|axis| format!("{axis}{}", d.of(axis))),
-    );
-    if d.vpp > 1 {
-        parts.push(format!("vpp{}", d.vpp));
-    }
-    if d.ep > 1 {
-        parts.push(format!("ep{}", d.ep));
-    }
-    if d.sequence_parallel {
-        parts.push("SP".into());
-    }
-    let text = parts.join(" ");
+    let text = if state.size.width < 100 {
+        format!("world {}", d.world_size())
+    } else {
+        degrees(&d)
+    };
     let mut spans = vec![Span::styled(text, theme.dim), Span::raw("  ")];
     if plan.is_scratch {
         spans.push(Span::styled("scratch  ", theme.warning));
@@ -76,6 +67,23 @@ pub(super) fn status<'a>(state: &'a State, theme: &Theme) -> Line<'a> {
         n => Span::styled(format!("✗ {n} broken "), theme.error),
     });
     Line::from(spans)
+}
+
+/// The degrees in a line: `world 16 = tp2 cp2 dp2 pp2 SP`.
+fn degrees(d: &Degrees) -> String {
+    let mut parts = vec![format!("world {} =", d.world_size())];
+    let always = [Axis::Tp, Axis::Cp, Axis::Dp, Axis::Pp];
+    parts.extend(always.map(|axis| format!("{axis}{}", d.of(axis))));
+    if d.vpp > 1 {
+        parts.push(format!("vpp{}", d.vpp));
+    }
+    if d.ep > 1 {
+        parts.push(format!("ep{}", d.ep));
+    }
+    if d.sequence_parallel {
+        parts.push("SP".into());
+    }
+    parts.join(" ")
 }
 
 fn memory(state: &State, canvas: &mut Canvas, area: Rect, plan: &Plan) {
@@ -170,7 +178,7 @@ fn memory_lines(
         };
         lines.push(Line::from(vec![
             Span::raw(format!(
-                " {:<16} {:>10}  ",
+                " {:<18} {:>10}  ",
                 what.change,
                 what.total.to_string()
             )),
@@ -193,8 +201,21 @@ fn rules(state: &State, canvas: &mut Canvas, area: Rect, plan: &Plan) {
     let broken = rules.iter().filter(|rule| rule.violation.is_some()).count();
     let right = format!("{} hold", rules.len() - broken);
     let inner = canvas.pane(area, Pane::Rules as usize, focused, "Rules checked", right);
-    let height = usize::from(inner.height);
     let cursor = state.layout.rule.min(rules.len().saturating_sub(1));
+    // What is wrong with the rule under the cursor stands below in full.
+    let message = rules.get(cursor).and_then(|rule| rule.violation.as_ref());
+    let mut below = message.map_or_else(Vec::new, |violation| {
+        wrap(
+            &violation.message,
+            usize::from(inner.width).saturating_sub(2),
+        )
+    });
+    below.truncate(usize::from(inner.height) / 2);
+    let height = usize::from(inner.height) - below.len();
+    for (i, line) in below.into_iter().enumerate() {
+        let line = Span::styled(format!(" {line}"), theme.dim);
+        canvas.line(inner, (height + i) as u16, line);
+    }
     let first = list::offset(cursor, rules.len(), height);
     for (at, rule) in rules.iter().enumerate().skip(first).take(height) {
         let y = (at - first) as u16;

@@ -49,12 +49,16 @@ pub(super) fn status<'a>(state: &'a State, theme: &Theme) -> Line<'a> {
         return Line::default();
     };
     let parameters: u64 = model.tensors.iter().map(|t| t.shape.elements()).sum();
-    let text = format!(
-        "{} tensors  {} parameters  {} ",
-        model.tensors.len(),
-        count(parameters),
-        Bytes(parameters * dtype(&model).size()),
-    );
+    let size = Bytes(parameters * dtype(&model).size());
+    let text = if state.size.width < 100 {
+        format!("{}  {size} ", count(parameters))
+    } else {
+        format!(
+            "{} tensors  {} parameters  {size} ",
+            model.tensors.len(),
+            count(parameters)
+        )
+    };
     Line::from(Span::styled(text, theme.dim))
 }
 

@@ -9,7 +9,7 @@ use trestle::event::RequestKind;
 
 use super::fixture::{Bench, FOLDER};
 
-fn select(bench: &mut Bench, name: &str) {
+pub(super) fn select(bench: &mut Bench, name: &str) {
     bench.press("1 g g");
     for _ in 0..bench.state.recipes.entries.len() {
         if bench.state.recipes.selected().unwrap().name == name {
