@@ -22,7 +22,7 @@ fn listed() -> Vec<(RunDirectory, Summary)> {
             .take(steps)
             .for_each(|record| summary.add(record));
         summary.status = status;
-        let path = PathBuf::from("/work/runs").join(id);
+        let path = PathBuf::from("/home/runs").join(id);
         let info = RunInfo {
             id: id.into(),
             name: "demo".into(),
@@ -49,7 +49,7 @@ fn detail(id: &str, steps: usize, lr: &str) -> Message {
     let history = opened(id, &records()[..steps]).history;
     let values =
         [("optimizer.lr", lr), ("train.seed", "1")].map(|(k, v)| (k.to_owned(), v.to_owned()));
-    let path = PathBuf::from("/work/runs").join(id);
+    let path = PathBuf::from("/home/runs").join(id);
     Message::Runs(Listed::Read(
         path,
         Box::new(Detail {
@@ -68,7 +68,7 @@ fn comparing(width: u16, height: u16) -> Bench {
     let effects = bench.press("j space");
     assert_eq!(
         effects,
-        [Effect::Runs(Runs::Read("/work/runs/demo-2".into()))]
+        [Effect::Runs(Runs::Read("/home/runs/demo-2".into()))]
     );
     bench.send(detail("demo-3", 150, "3e-4"));
     bench.send(detail("demo-2", 300, "1e-3"));
@@ -88,10 +88,10 @@ fn whoever_comes_back_finds_the_live_run() {
     let mut bench = Bench::new(120, 36);
     let effects = bench.send(Message::Runs(Listed::Listed(listed())));
     assert!(
-        effects.contains(&Effect::Train(Train::Follow("/work/runs/demo-3".into()))),
+        effects.contains(&Effect::Train(Train::Follow("/home/runs/demo-3".into()))),
         "{effects:?}"
     );
-    assert_eq!(bench.state.train.run, Some("/work/runs/demo-3".into()));
+    assert_eq!(bench.state.train.run, Some("/home/runs/demo-3".into()));
     // Only once: the user may look at another run.
     assert_eq!(bench.send(Message::Runs(Listed::Listed(listed()))), []);
 }
@@ -129,11 +129,11 @@ fn runs_are_opened_resumed_and_deleted_after_a_question() {
     bench.press("D");
     assert_eq!(
         bench.press("y"),
-        [Effect::Runs(Runs::Trash("/work/runs/demo-1".into()))]
+        [Effect::Runs(Runs::Trash("/home/runs/demo-1".into()))]
     );
     let effects = bench.press("R");
     assert!(
-        effects.contains(&Effect::Train(Train::Resume("/work/runs/demo-1".into()))),
+        effects.contains(&Effect::Train(Train::Resume("/home/runs/demo-1".into()))),
         "{effects:?}"
     );
     assert_eq!(bench.state.screen, Screen::Train);
@@ -142,7 +142,7 @@ fn runs_are_opened_resumed_and_deleted_after_a_question() {
     assert_eq!(bench.press("D R"), []);
     let effects = bench.press("enter");
     assert!(
-        effects.contains(&Effect::Train(Train::Follow("/work/runs/demo-3".into()))),
+        effects.contains(&Effect::Train(Train::Follow("/home/runs/demo-3".into()))),
         "{effects:?}"
     );
 }

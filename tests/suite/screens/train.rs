@@ -11,7 +11,7 @@ use trestle::run::{History, Summary};
 
 use super::fixture::{Bench, COLOURS};
 
-pub(super) const RUN: &str = "/work/runs/demo-1";
+pub(super) const RUN: &str = "/home/runs/demo-1";
 const STEPS: u64 = 400;
 
 fn record(seq: u64, event: Event) -> Record {
@@ -307,7 +307,7 @@ fn new_records_reach_the_charts_and_answers_the_status_line() {
     assert!(bench.text().contains("lr must be positive"));
     // Late words of another run are not heard.
     bench.send(Message::Train(Said::Records(
-        "/work/runs/other-1".into(),
+        "/home/runs/other-1".into(),
         more,
     )));
     assert_eq!(bench.state.train.history.train.rows(), rows + 1);
