@@ -27,6 +27,16 @@ pub(super) enum Asked {
     Broken(String),
 }
 
+impl Asked {
+    /// The id that an answer names.
+    pub(super) fn id(&self) -> Option<String> {
+        match self {
+            Self::Request(Request { id, .. }) | Self::Unknown { id, .. } => Some(id.clone()),
+            Self::Broken(_) => None,
+        }
+    }
+}
+
 /// The requests of a run: where reading stands, and what was answered before.
 #[derive(Debug)]
 pub(super) struct Control {

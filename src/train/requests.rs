@@ -99,8 +99,10 @@ impl Trainer<'_> {
                 | RequestKind::Checkpoint
                 | RequestKind::Stop { .. }
         );
-        let before = self.stale_before_ms?;
-        (steers && request.time_ms <= before)
+        // The clock alone does not decide: it may have gone backwards since the earlier trainer.
+        let before = self.earlier_trainer_ms?;
+        let is_old = request.time_ms <= before && self.found_at_start.contains(&request.id);
+        (steers && is_old)
             .then(|| "it was asked of an earlier trainer of this run; ask again".to_owned())
     }
 

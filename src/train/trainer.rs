@@ -3,7 +3,7 @@
 //! A step boundary is where everything but tensors happens, always in this order: the step's event, evaluation, checkpoint, changes to make again,
 //! requests. What happens there depends on the step's number and on requests, never on the clock, so a continued run is the unbroken one.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
@@ -50,8 +50,10 @@ pub(super) struct Trainer<'a> {
     pub(super) inbox: VecDeque<Asked>,
     /// Changes of a killed trainer that are still to be made again.
     pub(super) replay: VecDeque<Change>,
-    /// Requests up to here were meant for an earlier trainer.
-    pub(super) stale_before_ms: Option<i64>,
+    /// When an earlier trainer of the run said its last word.
+    pub(super) earlier_trainer_ms: Option<i64>,
+    /// Ids of requests that lay there when this trainer started.
+    pub(super) found_at_start: HashSet<String>,
     pub(super) paused: bool,
     pub(super) tensorboard: Option<EventFile>,
     pub(super) flops_per_token: f64,
@@ -165,7 +167,8 @@ impl<'a> Trainer<'a> {
             control: Control::new(run, history.answered),
             inbox: VecDeque::new(),
             replay,
-            stale_before_ms: history.last_time_ms.filter(|_| history.segments > 0),
+            earlier_trainer_ms: history.last_time_ms.filter(|_| history.segments > 0),
+            found_at_start: HashSet::new(),
             paused: false,
             tensorboard: None,
             saved,
@@ -174,6 +177,8 @@ impl<'a> Trainer<'a> {
             segment: history.segments,
             resumed_from: start.describe(run),
         };
+        trainer.poll()?;
+        trainer.found_at_start = trainer.inbox.iter().filter_map(Asked::id).collect();
         if trainer.recipe.train.eval_interval > 0 {
             // What is wrong with held-out text shall be known now and not at the first evaluation.
             trainer.open_validation()?;
