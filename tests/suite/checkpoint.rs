@@ -94,7 +94,7 @@ fn what_does_not_fit_is_named() {
 
     fresh();
     rewrite(folder.path(), |t| {
-        drop(t.remove("model.layers.1.mlp.up_proj.weight"))
+        drop(t.remove("model.layers.1.mlp.up_proj.weight"));
     });
     let text = load_error(folder.path(), &config).to_string();
     assert!(
@@ -104,7 +104,7 @@ fn what_does_not_fit_is_named() {
 
     fresh();
     rewrite(folder.path(), |t| {
-        t.retain(|name, _| !name.starts_with("mtp."))
+        t.retain(|name, _| !name.starts_with("mtp."));
     });
     let error = load_error(folder.path(), &config);
     assert!(error.to_string().contains("mtp.fc.weight"), "{error}");
@@ -120,7 +120,7 @@ fn what_does_not_fit_is_named() {
         drop(t.insert(
             "model.layers.9.input_layernorm.weight".into(),
             extra.clone(),
-        ))
+        ));
     });
     let text = load_error(folder.path(), &config).to_string();
     assert!(
@@ -130,7 +130,7 @@ fn what_does_not_fit_is_named() {
 
     fresh();
     rewrite(folder.path(), |t| {
-        drop(t.insert("model.norm.weight".into(), extra))
+        drop(t.insert("model.norm.weight".into(), extra));
     });
     let text = load_error(folder.path(), &config).to_string();
     assert!(

@@ -61,7 +61,7 @@ fn block(report: &mut Report, case: &Case) {
         .unwrap()
         .reshape((n * heads, 2 * d))
         .unwrap();
-    let [q, gate] = <[Tensor; 2]>::try_from(columns::split(&both, &[d, d]).unwrap()).unwrap();
+    let [q, gate] = columns::split(&both, &[d, d]).unwrap();
     let k = linear::forward(&x, k_proj)
         .unwrap()
         .reshape((n * kv, d))

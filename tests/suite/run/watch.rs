@@ -52,7 +52,7 @@ fn an_editor_that_replaces_the_file_is_seen_and_a_reader_is_not() {
     let beside = folder.path().join(".recipe.toml.swp");
     fs::write(&beside, "a = 2\n").unwrap();
     fs::rename(&beside, &file).unwrap();
-    assert_eq!(next(&told), [file.clone()]);
+    assert_eq!(next(&told), std::slice::from_ref(&file));
     fs::remove_file(&file).unwrap();
     assert_eq!(next(&told), [file]);
 }
