@@ -155,7 +155,9 @@ pub(super) fn opened(id: &str, records: &[Record]) -> Opened {
     let mut history = History::default();
     history.extend(records.iter().cloned());
     let mut summary = Summary::default();
-    records.iter().for_each(|record| summary.add(record));
+    for record in records {
+        summary.add(record);
+    }
     Opened {
         info: RunInfo {
             id: id.into(),
