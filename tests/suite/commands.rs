@@ -1,5 +1,6 @@
 //! The program as others call it: standard output, standard error, exit code.
 
+mod control;
 mod help;
 mod recipes;
 
