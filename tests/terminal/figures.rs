@@ -63,7 +63,7 @@ fn figures_save_to_screen() {
             let start = Instant::now();
             place.save(
                 "demo.toml",
-                &DEMO.replace("steps = 300", &format!("steps = {}", 1001 + i)),
+                &crate::recipes::with_steps(&format!("steps = {}", 1001 + i)),
             );
             session.wait_for(&format!(
                 "steps {} {:03}",

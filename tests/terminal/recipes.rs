@@ -6,15 +6,25 @@ use crate::session::{Place, Session};
 
 const DEMO: &str = include_str!("../../recipes/demo.toml");
 
+/// The demo with `line` in place of its number of steps.
+pub(crate) fn with_steps(line: &str) -> String {
+    let lines: Vec<&str> = DEMO
+        .lines()
+        .map(|l| if l.starts_with("steps = ") { line } else { l })
+        .collect();
+    assert!(lines.contains(&line), "the demo has no line `steps = ...`");
+    lines.join("\n") + "\n"
+}
+
 #[test]
 fn a_broken_save_shows_its_problem_and_a_good_one_takes_it_away() {
     let place = Place::new(&[("demo.toml", DEMO)]);
     let mut session = Session::start(&place);
     session.wait_for("✓ valid r1");
-    place.save("demo.toml", &DEMO.replace("steps = 300", "stepz = 300"));
+    place.save("demo.toml", &with_steps("stepz = 300"));
     session.wait_for("✗ 1 error");
     session.wait_for("r1 still active");
-    place.save("demo.toml", &DEMO.replace("steps = 300", "steps = 301"));
+    place.save("demo.toml", &with_steps("steps = 301"));
     session.wait_gone("r1 still active");
     session.wait_for("✓ valid r2");
     session.quit();
@@ -34,14 +44,14 @@ fn a_new_file_and_a_removed_one_change_the_list() {
 
 #[test]
 fn the_fix_key_mends_the_file() {
-    let broken = DEMO.replace("steps = 300", "stepz = 300");
+    let broken = with_steps("stepz = 300");
     let place = Place::new(&[("demo.toml", &broken)]);
     let mut session = Session::start(&place);
     session.wait_for("✗ 1 error");
     session.type_text("F");
     session.wait_for("✓ valid");
     let text = fs::read_to_string(place.path().join("recipes/demo.toml")).unwrap();
-    assert_eq!(text, DEMO);
+    assert_eq!(text, with_steps("steps = 300"));
     session.quit();
 }
 
@@ -51,7 +61,7 @@ fn the_editor_gets_the_terminal_and_its_work_is_seen() {
     let script = place.path().join("editor");
     fs::write(
         &script,
-        "#!/bin/sh\nstty -a | grep -q -- ' icanon' && echo line mode\necho editing \"$1\"\nread answer\nsed -i \"s/steps = 300/steps = $answer/\" \"$2\"\n",
+        "#!/bin/sh\nstty -a | grep -q -- ' icanon' && echo line mode\necho editing \"$1\"\nread answer\nsed -i \"s/^steps = .*/steps = $answer/\" \"$2\"\n",
     )
     .unwrap();
     let mut permissions = fs::metadata(&script).unwrap().permissions();
