@@ -7,6 +7,8 @@
 mod error;
 mod files;
 pub mod huggingface;
+mod stored;
 pub mod training;
 
 pub use error::CheckpointError;
+pub use stored::{Extent, StoredTensor, matrix};

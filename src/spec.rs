@@ -9,7 +9,10 @@ mod error;
 mod registry;
 mod tensor;
 
-pub use config::{LayerKind, TextConfig, layer_pattern, mrope_split};
+pub use config::{
+    ExpertLayout, ExpertStyle, LayerKind, ModelConfig, MoeConfig, TextConfig, VisionConfig,
+    layer_pattern, mrope_split,
+};
 pub use count::{
     FlopsTerm, ParameterCount, flops_per_token, flops_terms, layer_parameters, parameters,
 };

@@ -46,30 +46,31 @@ const TERMINAL: &[&str] = &["ratatui", "crossterm"];
 const CLAP: &[&str] = &["clap", "clap_complete", "clap_mangen"];
 
 #[rustfmt::skip]
-const TABLE: [Room; 19] = [
+const TABLE: [Room; 20] = [
     // what we know about experiments and models
     room("base",       Pure,    &[], &[]),
     room("spec",       Pure,    &["base"], &[]),
-    room("mapping",    Pure,    &["base", "spec"], &[]),
     room("plan",       Pure,    &["base", "spec"], &[]),
+    room("mapping",    Pure,    &["base", "spec", "plan"], &[]),
     room("event",      Pure,    &["base"], &[]),
     room("recipe",     Pure,    &["base", "spec", "plan"], &[]),
     // tensors
     room("ops",        Touches, &["base"], CANDLE),
     room("nn",         Touches, &["base", "spec", "ops"], CANDLE),
-    room("checkpoint", Touches, &["base", "spec", "event", "nn"], CANDLE),
+    room("checkpoint", Touches, &["base", "spec", "plan", "mapping", "event", "nn"], CANDLE),
     room("data",       Touches, &["base", "recipe"], CANDLE),
     room("train",      Touches, &["base", "spec", "recipe", "event", "data", "nn", "checkpoint", "ops", "telemetry"], CANDLE),
     // processes and files
     room("telemetry",  Touches, &["base"], &[]),
     room("watch",      Touches, &[], &["notify"]),
+    room("hub",        Touches, &["base"], &[]),
     room("run",        Touches, &["base", "event", "recipe", "spec"], &[]),
     room("backend",    Touches, &["base", "event", "recipe", "run"], &[]),
     // the workbench
     room("app",        Pure,    &["base", "spec", "mapping", "plan", "recipe", "event", "run", "telemetry"], &[]),
-    room("tui",        Touches, &["app", "base", "event", "recipe", "spec", "plan", "run", "backend", "watch", "telemetry"], TERMINAL),
+    room("tui",        Touches, &["app", "base", "checkpoint", "event", "mapping", "recipe", "spec", "plan", "run", "backend", "watch", "telemetry"], TERMINAL),
     room("cli",        Touches, &[
-        "app", "backend", "base", "checkpoint", "data", "event", "mapping", "nn", "ops", "plan", "recipe", "run", "spec", "telemetry", "train", "tui", "watch",
+        "app", "backend", "base", "checkpoint", "data", "event", "hub", "mapping", "nn", "ops", "plan", "recipe", "run", "spec", "telemetry", "train", "tui", "watch",
     ], CLAP),
     room("main",       Touches, &["cli"], &[]),
 ];

@@ -26,8 +26,10 @@ pub struct TextConfig {
     pub vocab_size: usize,
     /// Width of the residual stream.
     pub hidden_size: usize,
-    /// Width of the MLP.
+    /// Width of the MLP; without meaning where [`moe`](Self::moe) is set, since then every layer is a mixture of experts.
     pub intermediate_size: usize,
+    /// The mixture of experts that stands in for every MLP, MTP's included; none for dense models.
+    pub moe: Option<MoeConfig>,
     /// Decoder layers, MTP not counted.
     pub num_hidden_layers: usize,
     /// Query heads of full attention.
@@ -72,6 +74,99 @@ pub struct TextConfig {
     pub source: serde_json::Value,
 }
 
+/// A mixture of experts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MoeConfig {
+    /// Routed experts of a layer.
+    pub num_experts: usize,
+    /// Experts that a token goes through.
+    pub num_experts_per_tok: usize,
+    /// Width of a routed expert.
+    pub moe_intermediate_size: usize,
+    /// Width of the shared expert.
+    pub shared_expert_intermediate_size: usize,
+}
+
+/// The vision tower of the multimodal classes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VisionConfig {
+    /// Blocks.
+    pub depth: usize,
+    /// Width of a block.
+    pub hidden_size: usize,
+    /// Width of a block's MLP.
+    pub intermediate_size: usize,
+    /// Attention heads of a block.
+    pub num_heads: usize,
+    /// Side of a patch, pixels.
+    pub patch_size: usize,
+    /// Frames of a patch.
+    pub temporal_patch_size: usize,
+    /// Colours of a pixel.
+    pub in_channels: usize,
+    /// Side of the square of patches that the merger joins.
+    pub spatial_merge_size: usize,
+    /// Rows of the learned position table.
+    pub num_position_embeddings: usize,
+    /// Width that the merger gives, the text model's `hidden_size`.
+    pub out_hidden_size: usize,
+}
+
+/// The whole of a `config.json`: the text model, and the vision tower where the class is a multimodal one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelConfig {
+    /// The text model, dense or with experts. Its `source` is the whole file.
+    pub text: TextConfig,
+    /// The vision tower; some for `...ForConditionalGeneration`, none for `...ForCausalLM`.
+    pub vision: Option<VisionConfig>,
+}
+
+impl ModelConfig {
+    /// What stands before the names of the text decoder: `model.` or `model.language_model.`; `mtp.` and `lm_head.` have nothing before them.
+    pub fn text_prefix(&self) -> &'static str {
+        match self.vision {
+            None => "model.",
+            Some(_) => "model.language_model.",
+        }
+    }
+}
+
+/// How Hugging Face files store the routed experts of a part of the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ExpertLayout {
+    /// `experts.gate_up_proj` `[E, 2I, h]`, gate rows first, and `experts.down_proj` `[E, h, I]`.
+    Fused,
+    /// `experts.{e}.gate_proj.weight`, `up_proj`, `down_proj`.
+    PerExpert,
+}
+
+/// How Hugging Face files store experts, for the decoder and for MTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ExpertStyle {
+    /// In the decoder.
+    pub decoder: ExpertLayout,
+    /// In MTP.
+    pub mtp: ExpertLayout,
+}
+
+impl ExpertStyle {
+    /// As Qwen3.5 is published: the decoder fused, MTP one by one.
+    pub const QWEN3_5: Self = Self {
+        decoder: ExpertLayout::Fused,
+        mtp: ExpertLayout::PerExpert,
+    };
+    /// As Qwen3.6 is published: all fused.
+    pub const QWEN3_6: Self = Self {
+        decoder: ExpertLayout::Fused,
+        mtp: ExpertLayout::Fused,
+    };
+    /// As transformers may write it: all one by one.
+    pub const PER_EXPERT: Self = Self {
+        decoder: ExpertLayout::PerExpert,
+        mtp: ExpertLayout::PerExpert,
+    };
+}
+
 impl Default for TextConfig {
     /// What a key means that `config.json` leaves out: the family's values, which are the geometry of 9B, and no MTP.
     fn default() -> Self {
@@ -79,6 +174,7 @@ impl Default for TextConfig {
             vocab_size: 248_320,
             hidden_size: 4096,
             intermediate_size: 12_288,
+            moe: None,
             num_hidden_layers: 32,
             num_attention_heads: 16,
             num_key_value_heads: 4,

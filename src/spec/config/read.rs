@@ -55,6 +55,7 @@ impl TextConfig {
             vocab_size: keys.count("vocab_size", default.vocab_size)?,
             hidden_size: keys.count("hidden_size", default.hidden_size)?,
             intermediate_size: keys.count("intermediate_size", default.intermediate_size)?,
+            moe: None,
             num_hidden_layers,
             num_attention_heads: keys.count("num_attention_heads", default.num_attention_heads)?,
             num_key_value_heads: keys.count("num_key_value_heads", default.num_key_value_heads)?,
@@ -407,6 +408,7 @@ impl<'a> Keys<'a> {
             return value
                 .as_str()
                 .and_then(DType::from_name)
+                .filter(|dtype| dtype.is_weight())
                 .map(Some)
                 .ok_or_else(|| {
                     wrong(&self.name(key), "`bfloat16`, `float16` or `float32`", value)
