@@ -17,6 +17,8 @@ mod keys;
 mod keys_ui;
 mod machine;
 mod man;
+#[allow(dead_code, reason = "the commands that convert are about to call it")]
+mod model;
 mod output;
 mod probe;
 mod progress;
