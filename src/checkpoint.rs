@@ -1,12 +1,13 @@
 //! Weights and training state on disk.
 //!
-//! [`huggingface`] reads and writes a Hugging Face directory (`config.json` and safetensors, one file or sharded). [`training`] keeps
+//! [`safetensors`] is the format of weights. [`huggingface`] reads and writes a Hugging Face directory (`config.json` and safetensors, one file or sharded). [`training`] keeps
 //! checkpoints of a run: each is such a directory with the optimizer's moments and the trainer's progress beside the weights, written
 //! so that a kill or a full disk at any moment leaves the previous one intact.
 
 mod error;
 mod files;
 pub mod huggingface;
+pub mod safetensors;
 mod stored;
 pub mod training;
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::safetensors::SafetensorsError;
 use crate::base::Shape;
 use crate::nn::NnError;
 use crate::spec::SpecError;
@@ -42,13 +43,13 @@ pub enum CheckpointError {
         /// What is wrong.
         source: Box<SpecError>,
     },
-    /// A safetensors file that is truncated or none.
-    #[error("{} is not a complete safetensors file: {problem}", path.display())]
+    /// A safetensors file or an index that is refused.
+    #[error("{}: {source}", path.display())]
     Safetensors {
-        /// The file.
+        /// The file, or the directory.
         path: PathBuf,
         /// What is wrong.
-        problem: String,
+        source: Box<SafetensorsError>,
     },
     /// A directory without weights.
     #[error("{} has neither model.safetensors nor model.safetensors.index.json", path.display())]
@@ -127,12 +128,15 @@ impl CheckpointError {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                     "free some space; earlier checkpoints are intact"
                 }
+                _ if source.raw_os_error() == Some(libc::ELOOP) => {
+                    "a symbolic link leads back to itself; remove it or let it name the file"
+                }
                 io::ErrorKind::NotFound => {
                     "check the path; a sharded model needs every file that its index names"
                 }
                 _ => return None,
             },
-            Self::Safetensors { .. } => "the file may be cut off; copy or download it again",
+            Self::Safetensors { source, .. } => source.hint()?,
             Self::NoWeights { .. } => {
                 "point at a directory that transformers' save_pretrained or trestle wrote"
             }

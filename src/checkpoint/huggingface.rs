@@ -17,11 +17,11 @@ use crate::nn::Parameters;
 use crate::spec::TextConfig;
 
 use super::CheckpointError;
-use super::files::{failed, write, write_safetensors};
+use super::files::{failed, write};
+use super::safetensors::{SINGLE, write_floats};
 use shards::Shards;
 
 const CONFIG: &str = "config.json";
-pub(super) const WEIGHTS: &str = "model.safetensors";
 
 /// Reads `config.json` of `directory`.
 ///
@@ -114,7 +114,7 @@ pub fn save(
         .iter()
         .map(|e| (e.name.as_str(), e.shape.0.as_slice(), &weights[e.range()]))
         .collect();
-    Ok(config_bytes + write_safetensors(&directory.join(WEIGHTS), &tensors)?)
+    Ok(config_bytes + write_floats(&directory.join(SINGLE), &tensors)?)
 }
 
 /// The values of a tensor.

@@ -21,8 +21,9 @@ use crate::nn::Parameters;
 use crate::spec::TextConfig;
 
 use super::CheckpointError;
-use super::files::{failed, replace, sync_folder, write, write_safetensors};
+use super::files::{failed, replace, sync_folder, write};
 use super::huggingface::{self, floats, read_json, shards::Shards};
+use super::safetensors::write_floats;
 
 pub use verify::{Intact, Unusable, newest_intact, verify};
 
@@ -130,7 +131,7 @@ pub fn load(
 ) -> Result<Loaded, CheckpointError> {
     let json = read_json(&path.join(PROGRESS))?;
     huggingface::load(path, config, parameters)?;
-    let moments = Shards::single(&path.join(MOMENTS))?;
+    let moments = Shards::open(&path.join(MOMENTS))?;
     let shape = Shape(vec![parameters.len()]);
     m.slice_set(&moments.read("m", &shape)?, 0, 0)?;
     v.slice_set(&moments.read("v", &shape)?, 0, 0)?;
@@ -210,7 +211,7 @@ fn fill(temporary: &Path, state: &TrainingState) -> Result<(u64, String), Checkp
     let weights_hash = weights_hash(state.parameters)?;
     let (m, v) = (floats(state.m)?, floats(state.v)?);
     let shape = [m.len()];
-    bytes += write_safetensors(
+    bytes += write_floats(
         &temporary.join(MOMENTS),
         &[("m", &shape, &m), ("v", &shape, &v)],
     )?;

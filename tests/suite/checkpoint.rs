@@ -1,5 +1,7 @@
 //! Weights and training state on disk: exact, complete, and intact whatever happens.
 
+mod safetensors;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The safetensors files of a directory as one set of named tensors, mapped into memory.
+//! The tensors of a directory, mapped into memory for the trainer.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -7,158 +7,79 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 use half::{bf16, f16};
 use memmap2::Mmap;
-use safetensors::{Dtype, SafeTensors};
 
-use crate::base::Shape;
-use crate::checkpoint::CheckpointError;
+use crate::base::{DType, Shape};
 use crate::checkpoint::files::failed;
-
-use super::{WEIGHTS, read_json};
-
-const INDEX: &str = "model.safetensors.index.json";
+use crate::checkpoint::safetensors::{Directory, SafetensorsError};
+use crate::checkpoint::{CheckpointError, StoredTensor};
 
 /// All tensors of a directory.
 pub(crate) struct Shards {
     files: Vec<(PathBuf, Mmap)>,
-    /// Name to file.
-    names: BTreeMap<String, usize>,
+    tensors: BTreeMap<String, StoredTensor>,
 }
 
 impl Shards {
-    /// Opens the index's files, or the single file.
-    pub(crate) fn open(directory: &Path) -> Result<Self, CheckpointError> {
-        let index = directory.join(INDEX);
-        let whole = directory.join(WEIGHTS);
-        let mut shards = Self {
-            files: Vec::new(),
-            names: BTreeMap::new(),
-        };
-        if index.exists() {
-            let json = read_json(&index)?;
-            let map = json
-                .get("weight_map")
-                .and_then(|m| m.as_object())
-                .ok_or_else(|| CheckpointError::Json {
-                    path: index.clone(),
-                    line: 1,
-                    column: 1,
-                    problem: "expected an object `weight_map` from tensor names to file names"
-                        .to_owned(),
-                })?;
-            let mut files: Vec<&str> = map.values().filter_map(|f| f.as_str()).collect();
-            files.sort_unstable();
-            files.dedup();
-            for file in files {
-                shards.add(directory.join(file))?;
-            }
-            let missing: Vec<String> = map
-                .keys()
-                .filter(|n| !shards.names.contains_key(*n))
-                .cloned()
-                .collect();
-            if !missing.is_empty() {
-                return Err(CheckpointError::Missing {
-                    path: directory.to_owned(),
-                    names: missing,
-                });
-            }
-        } else if whole.exists() {
-            shards.add(whole)?;
-        } else {
-            return Err(CheckpointError::NoWeights {
-                path: directory.to_owned(),
-            });
-        }
-        Ok(shards)
+    /// Opens a directory's files, or one file.
+    pub(crate) fn open(path: &Path) -> Result<Self, CheckpointError> {
+        let directory = Directory::open(path)?;
+        let files = directory.files.into_iter().map(map);
+        let tensors = directory.tensors.into_iter();
+        Ok(Self {
+            files: files.collect::<Result<_, _>>()?,
+            tensors: tensors.map(|t| (t.name.clone(), t)).collect(),
+        })
     }
 
-    /// Opens one file.
-    pub(crate) fn single(path: &Path) -> Result<Self, CheckpointError> {
-        let mut shards = Self {
-            files: Vec::new(),
-            names: BTreeMap::new(),
-        };
-        shards.add(path.to_owned())?;
-        Ok(shards)
-    }
-
-    fn add(&mut self, path: PathBuf) -> Result<(), CheckpointError> {
-        let file = File::open(&path).map_err(failed("read", &path))?;
-        #[expect(unsafe_code, reason = "a memory map")]
-        // SAFETY: the map is only read; a file that another process cuts meanwhile is outside what a reader can guard against.
-        let map = unsafe { Mmap::map(&file) }.map_err(failed("map", &path))?;
-        let index = self.files.len();
-        let tensors = parse(&path, &map)?;
-        self.names
-            .extend(tensors.names().into_iter().map(|n| (n.to_owned(), index)));
-        drop(tensors);
-        self.files.push((path, map));
-        Ok(())
-    }
-
-    /// BLAKE3 of a tensor's bytes in the first file, or of all its tensors as they lie there, hex.
+    /// BLAKE3 of a tensor's bytes, or of all tensors of the first file as they lie there, hex.
     pub(crate) fn hash(&self, name: Option<&str>) -> Result<String, CheckpointError> {
-        let (path, map) = &self.files[0];
-        let broken = |error: safetensors::SafeTensorError| CheckpointError::Safetensors {
-            path: path.clone(),
-            problem: error.to_string(),
-        };
         let hash = if let Some(name) = name {
-            let tensors = parse(path, map)?;
-            blake3::hash(tensors.tensor(name).map_err(broken)?.data())
+            let (_, _, data) = self.find(name)?;
+            blake3::hash(data)
         } else {
-            let (header, _) = SafeTensors::read_metadata(map).map_err(broken)?;
-            blake3::hash(&map[8 + header..])
+            let (path, map) = &self.files[0];
+            let extents = self.tensors.values().flat_map(|t| &t.extents);
+            let first = extents.filter(|e| e.file == 0).map(|e| e.offset).min();
+            let start = first.map_or(map.len(), |offset| offset as usize);
+            blake3::hash(map.get(start..).ok_or_else(|| cut(path, start, map))?)
         };
         Ok(hash.to_hex().to_string())
     }
 
     /// Every name, sorted.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.names.keys().map(String::as_str)
+        self.tensors.keys().map(String::as_str)
     }
 
     /// A tensor widened to f32.
     pub(crate) fn read(&self, name: &str, expected: &Shape) -> Result<Tensor, CheckpointError> {
-        let missing = || CheckpointError::Missing {
-            path: self.files[0].0.clone(),
-            names: vec![name.to_owned()],
-        };
-        let (path, map) = &self.files[*self.names.get(name).ok_or_else(missing)?];
-        let tensors = parse(path, map)?;
-        let view = tensors
-            .tensor(name)
-            .map_err(|error| CheckpointError::Safetensors {
-                path: path.clone(),
-                problem: error.to_string(),
-            })?;
-        if view.shape() != expected.0 {
+        let (path, tensor, data) = self.find(name)?;
+        if tensor.shape != *expected {
             return Err(CheckpointError::Shape {
-                path: path.clone(),
+                path: path.to_owned(),
                 name: name.to_owned(),
-                found: Shape(view.shape().to_vec()),
+                found: tensor.shape.clone(),
                 expected: expected.clone(),
             });
         }
-        let data = view.data();
-        let values: Vec<f32> = match view.dtype() {
-            Dtype::F32 => data
+        let values: Vec<f32> = match tensor.dtype {
+            DType::F32 => data
                 .chunks_exact(4)
                 .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
                 .collect(),
-            Dtype::BF16 => data
+            DType::BF16 => data
                 .chunks_exact(2)
                 .map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32())
                 .collect(),
-            Dtype::F16 => data
+            DType::F16 => data
                 .chunks_exact(2)
                 .map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32())
                 .collect(),
             dtype => {
                 return Err(CheckpointError::DType {
-                    path: path.clone(),
+                    path: path.to_owned(),
                     name: name.to_owned(),
-                    dtype: format!("{dtype:?}"),
+                    dtype: dtype.safetensors_name().to_owned(),
                 });
             }
         };
@@ -168,11 +89,40 @@ impl Shards {
             &Device::Cpu,
         )?)
     }
+
+    /// A tensor's file, what is known of it, and its bytes.
+    fn find(&self, name: &str) -> Result<(&Path, &StoredTensor, &[u8]), CheckpointError> {
+        let tensor = self
+            .tensors
+            .get(name)
+            .ok_or_else(|| CheckpointError::Missing {
+                path: self.files[0].0.clone(),
+                names: vec![name.to_owned()],
+            })?;
+        let extent = &tensor.extents[0];
+        let (path, map) = &self.files[extent.file];
+        let start = extent.offset as usize;
+        let end = start + tensor.bytes() as usize;
+        let data = map.get(start..end).ok_or_else(|| cut(path, end, map))?;
+        Ok((path, tensor, data))
+    }
 }
 
-fn parse<'a>(path: &Path, map: &'a Mmap) -> Result<SafeTensors<'a>, CheckpointError> {
-    SafeTensors::deserialize(map).map_err(|error| CheckpointError::Safetensors {
+fn map(path: PathBuf) -> Result<(PathBuf, Mmap), CheckpointError> {
+    let file = File::open(&path).map_err(failed("read", &path))?;
+    #[expect(unsafe_code, reason = "a memory map")]
+    // SAFETY: the map is only read; a file that another process cuts meanwhile is outside what a reader can guard against.
+    let map = unsafe { Mmap::map(&file) }.map_err(failed("map", &path))?;
+    Ok((path, map))
+}
+
+/// The file became shorter after its header was read.
+fn cut(path: &Path, needed: usize, map: &Mmap) -> CheckpointError {
+    CheckpointError::Safetensors {
         path: path.to_owned(),
-        problem: error.to_string(),
-    })
+        source: Box::new(SafetensorsError::Truncated {
+            needed: needed as u64,
+            found: map.len() as u64,
+        }),
+    }
 }

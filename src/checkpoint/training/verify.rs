@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::{MOMENTS, PROGRESS, latest, list};
 use crate::checkpoint::CheckpointError;
-use crate::checkpoint::huggingface::{WEIGHTS, read_json, shards::Shards};
+use crate::checkpoint::huggingface::{read_json, shards::Shards};
+use crate::checkpoint::safetensors::SINGLE;
 
 /// A checkpoint that is not what was written.
 #[derive(Debug)]
@@ -53,8 +54,8 @@ pub fn newest_intact(run: &Path) -> Result<Option<Intact>, CheckpointError> {
 /// Reads the checkpoint in `path` and compares every hash with what was written.
 pub fn verify(path: &Path) -> Result<(), CheckpointError> {
     let json = read_json(&path.join(PROGRESS))?;
-    let weights = Shards::single(&path.join(WEIGHTS))?;
-    let moments = Shards::single(&path.join(MOMENTS))?;
+    let weights = Shards::open(&path.join(SINGLE))?;
+    let moments = Shards::open(&path.join(MOMENTS))?;
     // Weights are written in arena order, so the file's data part is the arena.
     for (part, found) in [
         ("weights", weights.hash(None)?),
