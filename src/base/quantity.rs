@@ -187,6 +187,15 @@ impl Shape {
     pub fn elements(&self) -> u64 {
         self.0.iter().map(|&d| d as u64).product()
     }
+
+    /// The tensor as a matrix: all dims but the last are rows, the last is columns; a vector is one column, a scalar one row of it.
+    pub fn matrix(&self) -> (usize, usize) {
+        match self.0.as_slice() {
+            [] => (1, 1),
+            [n] => (*n, 1),
+            [rows @ .., cols] => (rows.iter().product(), *cols),
+        }
+    }
 }
 
 impl fmt::Display for Shape {

@@ -37,11 +37,7 @@ pub struct Extent {
 
 /// A tensor as a matrix: all dims but the last are rows, the last is columns; a vector is one column.
 pub fn matrix(shape: &Shape) -> (usize, usize) {
-    match shape.0.as_slice() {
-        [] => (1, 1),
-        [n] => (*n, 1),
-        [rows @ .., cols] => (rows.iter().product(), *cols),
-    }
+    shape.matrix()
 }
 
 impl StoredTensor {
