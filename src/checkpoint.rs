@@ -9,6 +9,7 @@ mod files;
 pub mod huggingface;
 pub mod safetensors;
 mod stored;
+pub mod torch_dist;
 pub mod training;
 
 pub use error::CheckpointError;
