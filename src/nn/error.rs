@@ -12,6 +12,12 @@ pub enum NnError {
     /// A tensor operation failed.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
+    /// A model with experts, which have no layers here.
+    #[error("the config has {num_experts} experts a layer; this version trains dense models only")]
+    MixtureOfExperts {
+        /// Routed experts of a layer.
+        num_experts: usize,
+    },
     /// A name that the model does not have.
     #[error("the model has no parameter {name}")]
     UnknownParameter {

@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::base::Shape;
 use crate::ops;
-use crate::spec::{self, Role, TextConfig};
+use crate::spec::{self, Role, TextConfig, VisionPart};
 
 use super::NnError;
 
@@ -62,8 +62,13 @@ pub struct Parameters {
 }
 
 impl Parameters {
-    /// Zeros for every tensor of `config`.
+    /// Zeros for every tensor of `config`, which must be dense.
     pub fn from_spec(config: &TextConfig, device: &Device) -> Result<Self, NnError> {
+        if let Some(moe) = &config.moe {
+            return Err(NnError::MixtureOfExperts {
+                num_experts: moe.num_experts,
+            });
+        }
         let mut entries = Vec::new();
         let mut offset = 0;
         for tensor in spec::tensors(config) {
@@ -101,10 +106,14 @@ impl Parameters {
             let mut random = stream(seed, &entry.name);
             let part = &mut values[entry.range()];
             match entry.role {
-                Role::Norm => {}
-                Role::GdnNorm | Role::DtBias => part.fill(1.0),
+                Role::Norm | Role::VisionBias(_) => {}
+                Role::GdnNorm | Role::DtBias | Role::Vision(VisionPart::Norm) => part.fill(1.0),
                 Role::ALog => part.fill_with(|| random.random_range(0.01f32..16.0).ln()),
-                Role::Embedding | Role::Head | Role::Conv | Role::Projection(_) => {
+                Role::Embedding
+                | Role::Head
+                | Role::Conv
+                | Role::Projection(_)
+                | Role::Vision(_) => {
                     for pair in part.chunks_mut(2) {
                         for (slot, value) in pair.iter_mut().zip(normal_pair(&mut random)) {
                             *slot = (self.initializer_range * value) as f32;

@@ -155,6 +155,9 @@ fn parameters_on(
             stage.chunks.iter().any(|chunk| chunk.contains(&layer))
         }
         (Some(LayerRef::Mtp(_)), _) => stage.mtp > 0,
+        (Some(LayerRef::Vision(_)), _) | (_, Role::Vision(_) | Role::VisionBias(_)) => {
+            stage.pp == 0
+        }
         (None, Role::Embedding) => stage.embedding,
         (None, _) => stage.head,
     };

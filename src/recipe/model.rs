@@ -199,7 +199,7 @@ fn size_named(size: &str, report: &mut Report<'_>) -> Option<(&'static str, Text
         }
         let sizes: Vec<&str> = spec::registry()
             .iter()
-            .filter(|entry| entry.config.is_some())
+            .filter(|entry| entry.dense().is_some())
             .map(|entry| entry.name)
             .collect();
         report
@@ -213,7 +213,7 @@ fn size_named(size: &str, report: &mut Report<'_>) -> Option<(&'static str, Text
             .hint(&format!("known: {}", sizes.join(", ")));
         return None;
     };
-    let Some(config) = &entry.config else {
+    let Some(config) = entry.dense() else {
         report
             .add(
                 Severity::Error,

@@ -1,11 +1,17 @@
-//! The geometry of a Qwen3.5 text model, named as `config.json` names it.
+//! The geometry of a Qwen3.5 model, named as `config.json` names it.
 
+mod class;
+mod keys;
+mod model;
 mod read;
+mod validate;
+mod vision;
 mod write;
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::DType;
+use class::Class;
 
 /// What mixes tokens in a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -17,7 +23,7 @@ pub enum LayerKind {
     FullAttention,
 }
 
-/// The geometry of a dense Qwen3.5 text model.
+/// The geometry of a Qwen3.5 text model.
 ///
 /// Field names are those of Hugging Face's `config.json` (`text_config` of the multimodal classes).
 #[derive(Debug, Clone, PartialEq)]
@@ -196,6 +202,29 @@ impl Default for TextConfig {
             mtp_num_hidden_layers: 0,
             dtype: None,
             source: serde_json::Value::Null,
+        }
+    }
+}
+
+impl TextConfig {
+    /// What a missing key means in a class; for those with experts the geometry of 35B-A3B.
+    fn default_of(class: Class) -> Self {
+        if !class.has_experts() {
+            return Self::default();
+        }
+        Self {
+            hidden_size: 2048,
+            intermediate_size: 0,
+            moe: Some(MoeConfig {
+                num_experts: 256,
+                num_experts_per_tok: 8,
+                moe_intermediate_size: 512,
+                shared_expert_intermediate_size: 512,
+            }),
+            num_hidden_layers: 40,
+            layer_types: layer_pattern(40, 4),
+            num_key_value_heads: 2,
+            ..Self::default()
         }
     }
 }

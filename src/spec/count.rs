@@ -2,7 +2,10 @@
 
 use serde::Serialize;
 
-use super::{LayerKind, LayerRef, Role, TextConfig, tensors};
+use super::{
+    ExpertStyle, LayerKind, LayerRef, ModelConfig, Role, TensorSpec, TextConfig, model_tensors,
+    tensors,
+};
 use crate::base::Flops;
 
 /// Scalars of a model by part.
@@ -16,38 +19,57 @@ pub struct ParameterCount {
     pub head: u64,
     /// MTP depths.
     pub mtp: u64,
+    /// Vision tower.
+    pub vision: u64,
     /// All of them.
     pub total: u64,
     /// How many tensors they are in.
     pub tensors: usize,
-    /// Tensors without MTP.
+    /// Tensors of the text model without MTP.
     pub text_tensors: usize,
+    /// Tensors of the vision tower.
+    pub vision_tensors: usize,
 }
 
 impl ParameterCount {
-    /// Scalars without MTP.
+    /// Scalars of the text model without MTP.
     pub fn text(&self) -> u64 {
-        self.total - self.mtp
+        self.total - self.mtp - self.vision
     }
 }
 
 /// Adds up [`tensors`] by part.
 pub fn parameters(config: &TextConfig) -> ParameterCount {
+    add_up(&tensors(config))
+}
+
+/// Adds up [`model_tensors`] by part; `experts` decides only how many tensors there are.
+pub fn model_parameters(config: &ModelConfig, experts: ExpertStyle) -> ParameterCount {
+    add_up(&model_tensors(config, experts))
+}
+
+fn add_up(tensors: &[TensorSpec]) -> ParameterCount {
     let mut count = ParameterCount::default();
-    for tensor in tensors(config) {
+    for tensor in tensors {
         let elements = tensor.shape.elements();
         count.total += elements;
         count.tensors += 1;
         let part = match (tensor.role, tensor.layer) {
+            (Role::Vision(_) | Role::VisionBias(_), _) => {
+                count.vision_tensors += 1;
+                &mut count.vision
+            }
             (_, Some(LayerRef::Mtp(_))) => &mut count.mtp,
-            (Role::Embedding, _) => &mut count.embedding,
-            (Role::Head, _) => &mut count.head,
-            _ => &mut count.decoder,
+            (role, _) => {
+                count.text_tensors += 1;
+                match role {
+                    Role::Embedding => &mut count.embedding,
+                    Role::Head => &mut count.head,
+                    _ => &mut count.decoder,
+                }
+            }
         };
         *part += elements;
-        if !matches!(tensor.layer, Some(LayerRef::Mtp(_))) {
-            count.text_tensors += 1;
-        }
     }
     count
 }
@@ -130,11 +152,22 @@ pub fn flops_terms(config: &TextConfig, seq: f64) -> Vec<FlopsTerm> {
                     + h * vd),
             "6 * layers * (h*(2*Kl*dk + 2*Hv*dv + 2*Hv) + taps*(2*Kl*dk + Hv*dv) + 4*Hv*dv^2 + h*Hv*dv)",
         ),
-        term(
-            "mlp",
-            (linear_layers + full_layers) * 3.0 * h * config.intermediate_size as f64,
-            "6 * layers * 3*h*F",
-        ),
+        match &config.moe {
+            None => term(
+                "mlp",
+                (linear_layers + full_layers) * 3.0 * h * config.intermediate_size as f64,
+                "6 * layers * 3*h*F",
+            ),
+            Some(moe) => {
+                let routed = moe.num_experts_per_tok * moe.moe_intermediate_size;
+                let width = (routed + moe.shared_expert_intermediate_size) as f64;
+                term(
+                    "experts",
+                    (linear_layers + full_layers) * 3.0 * h * width,
+                    "6 * layers * 3*h*(k*I + S)",
+                )
+            }
+        },
         term(
             "mtp joint and norms",
             depths * (2.0 * h * h + 3.0 * h),

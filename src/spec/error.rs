@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-/// Why a `config.json` is not a dense Qwen3.5 text model that this version trains.
+/// Why a `config.json` is not a Qwen3.5 model, or not one that this version trains.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum SpecError {
     /// The JSON is a list, a number, ...
@@ -15,7 +15,7 @@ pub enum SpecError {
     },
     /// Another model family.
     #[error(
-        "this is a `{found}` config; only the Qwen3.5 family is known (model_type `qwen3_5` or `qwen3_5_text`)"
+        "this is a `{found}` config; only the Qwen3.5 family is known (model_type `qwen3_5`, `qwen3_5_text`, `qwen3_5_moe` or `qwen3_5_moe_text`)"
     )]
     OtherFamily {
         /// Its `model_type`, else its architecture.
@@ -23,10 +23,10 @@ pub enum SpecError {
     },
     /// Neither `model_type` nor `architectures`.
     #[error(
-        "no `model_type` and no `architectures`: cannot tell which family this config is of (expected `qwen3_5` or `qwen3_5_text`)"
+        "no `model_type` and no `architectures`: cannot tell which family this config is of (expected `qwen3_5`, `qwen3_5_text`, `qwen3_5_moe` or `qwen3_5_moe_text`)"
     )]
     NoFamily,
-    /// A mixture-of-experts model of the family.
+    /// A mixture-of-experts model of the family, where only dense ones are taken.
     #[error("`{found}` is a mixture-of-experts model; this version trains dense models only")]
     MixtureOfExperts {
         /// Its `model_type`, else its architecture.

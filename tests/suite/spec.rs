@@ -2,4 +2,6 @@
 
 mod config;
 mod count;
+mod model;
+mod registry;
 mod tensor;

@@ -4,7 +4,10 @@ use super::tree::{children, kind_name};
 use super::{Content, Model, Row};
 use crate::app::preview::{count, grouped};
 use crate::base::{Bytes, DType};
-use crate::spec::{LayerKind, LayerRef, Projection, Role, TensorSpec, TextConfig, flops_terms};
+use crate::spec::{
+    LayerKind, LayerRef, MoeConfig, Projection, Role, TensorSpec, TextConfig, VisionPart,
+    flops_terms,
+};
 
 /// The text about a row.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -107,6 +110,9 @@ fn tensor(model: &Model, tensor: &TensorSpec) -> Detail {
                 "our own name: one depth is published"
             };
             facts.insert(0, ("mtp", format!("depth {}, {published}", index + 1)));
+        }
+        Some(LayerRef::Vision(block)) => {
+            facts.insert(0, ("block", format!("{block} of the vision tower")));
         }
         None => {}
     }
@@ -234,7 +240,31 @@ fn extents(config: &TextConfig, role: Role) -> String {
             Projection::Gate | Projection::Up => format!("{f} by {h}"),
             Projection::Down => format!("{h} by {f}"),
             Projection::MtpFc => format!("{h} by 2 * {h}"),
+            _ => config
+                .moe
+                .as_ref()
+                .map_or_else(String::new, |moe| expert_extents(moe, &h, projection)),
         },
+        // The screen shows text models, whose config says nothing about vision.
+        Role::Vision(_) | Role::VisionBias(_) => String::new(),
+    }
+}
+
+/// The extents of a part of the experts; empty for all else.
+fn expert_extents(moe: &MoeConfig, h: &str, projection: Projection) -> String {
+    let experts = format!("{} experts", moe.num_experts);
+    let width = format!("width {}", moe.moe_intermediate_size);
+    let shared = format!("width {}", moe.shared_expert_intermediate_size);
+    match projection {
+        Projection::Router => format!("{experts} by {h}"),
+        Projection::ExpertsGateUp => format!("{experts} by 2 * {width} by {h}"),
+        Projection::ExpertsDown => format!("{experts} by {h} by {width}"),
+        Projection::ExpertGate | Projection::ExpertUp => format!("{width} by {h}"),
+        Projection::ExpertDown => format!("{h} by {width}"),
+        Projection::SharedGate | Projection::SharedUp => format!("{shared} by {h}"),
+        Projection::SharedDown => format!("{h} by {shared}"),
+        Projection::SharedExpertGate => format!("1 by {h}"),
+        _ => String::new(),
     }
 }
 
@@ -264,15 +294,39 @@ fn does(role: Role) -> &'static str {
             Projection::MtpFc => {
                 "joins a later token's embedding with the hidden state, embedding first"
             }
+            Projection::Router => "scores every expert for a token",
+            Projection::ExpertsGateUp => "makes gate and up of every expert, gate first",
+            Projection::ExpertsDown => "brings every expert's output back to the residual stream",
+            Projection::ExpertGate => "makes an expert's gate, which passes through SiLU",
+            Projection::ExpertUp => "makes what an expert's gate multiplies",
+            Projection::ExpertDown => "brings an expert's output back to the residual stream",
+            Projection::SharedGate => "makes the shared expert's gate",
+            Projection::SharedUp => "makes what the shared expert's gate multiplies",
+            Projection::SharedDown => {
+                "brings the shared expert's output back to the residual stream"
+            }
+            Projection::SharedExpertGate => "says how much of the shared expert a token takes",
         },
+        Role::Vision(part) => match part {
+            VisionPart::PatchEmbed => "turns a patch of pixels into a vector",
+            VisionPart::Positions => "learned vector of a patch's place",
+            VisionPart::Norm => "scales a normalised vector by w",
+            VisionPart::Qkv => "makes query, key and value, one after the other",
+            VisionPart::Out => "brings attention's output back to the residual stream",
+            VisionPart::Fc1 => "widens, before the GELU",
+            VisionPart::Fc2 => "narrows, back to the residual stream",
+            VisionPart::MergerFc1 => "mixes the patches of a square",
+            VisionPart::MergerFc2 => "brings a square of patches to the text model's width",
+        },
+        Role::VisionBias(_) => "is added to the output",
     }
 }
 
 /// What random initialisation gives.
 fn starts(config: &TextConfig, role: Role) -> String {
     match role {
-        Role::Norm => "0".into(),
-        Role::GdnNorm | Role::DtBias => "1".into(),
+        Role::Norm | Role::VisionBias(_) => "0".into(),
+        Role::GdnNorm | Role::DtBias | Role::Vision(VisionPart::Norm) => "1".into(),
         Role::ALog => "log of uniform 0.01 .. 16".into(),
         _ => format!("normal, deviation {}", config.initializer_range),
     }

@@ -56,6 +56,20 @@ fn parameters_fill_the_arena_in_the_order_of_the_spec() {
 }
 
 #[test]
+fn a_config_with_experts_is_refused() {
+    let moe = &spec::find("toy-moe").expect("a toy").model.text;
+    let error = Parameters::from_spec(moe, &Device::Cpu).unwrap_err();
+    assert!(matches!(
+        error,
+        NnError::MixtureOfExperts { num_experts: 8 }
+    ));
+    assert_eq!(
+        error.to_string(),
+        "the config has 8 experts a layer; this version trains dense models only"
+    );
+}
+
+#[test]
 fn a_view_writes_through_to_the_arena() {
     let parameters = Parameters::from_spec(&config(1), &Device::Cpu).unwrap();
     let name = "mtp.fc.weight";

@@ -9,7 +9,7 @@ use trestle::spec::{LayerKind, TextConfig, find, parameters};
 
 fn model(name: &str) -> TextConfig {
     find(name)
-        .and_then(|e| e.config.clone())
+        .and_then(|e| e.dense().cloned())
         .expect("a dense size")
 }
 

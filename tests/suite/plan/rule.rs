@@ -12,7 +12,7 @@ const BATCH: BatchShape = BatchShape {
 
 fn model(name: &str) -> TextConfig {
     find(name)
-        .and_then(|e| e.config.clone())
+        .and_then(|e| e.dense().cloned())
         .expect("a dense size")
 }
 

@@ -7,7 +7,9 @@ fn model(layers: usize) -> TextConfig {
     TextConfig {
         num_hidden_layers: layers,
         layer_types: layer_pattern(layers, 4),
-        ..find("toy").and_then(|e| e.config.clone()).expect("the toy")
+        ..find("toy")
+            .and_then(|e| e.dense().cloned())
+            .expect("the toy")
     }
 }
 

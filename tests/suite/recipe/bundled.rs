@@ -36,7 +36,7 @@ fn each_published_dense_size_has_a_recipe_with_its_geometry_and_mtp() {
     for size in ["0_8b", "2b", "4b", "9b", "27b"] {
         let name = format!("qwen3_5-{size}");
         let recipe = bundled(&format!("{name}.toml")).recipe.unwrap();
-        let published = spec::find(&name).unwrap().config.clone().unwrap();
+        let published = spec::find(&name).unwrap().dense().unwrap().clone();
         assert_eq!(recipe.model.config, published, "{name}");
         assert_eq!(recipe.model.config.mtp_num_hidden_layers, 1);
     }

@@ -99,7 +99,7 @@ fn names_and_shapes_are_those_of_hugging_face() {
 fn no_name_occurs_twice() {
     for size in ["toy", "0.8b", "27b"] {
         let config = find(size)
-            .and_then(|e| e.config.clone())
+            .and_then(|e| e.dense().cloned())
             .expect("a dense size");
         let list = tensors(&config);
         let names: BTreeSet<&str> = list.iter().map(|t| t.name.as_str()).collect();
@@ -109,7 +109,9 @@ fn no_name_occurs_twice() {
 
 #[test]
 fn an_untied_model_has_a_head_and_mtp_layers_are_never_linear() {
-    let mut config = find("toy").and_then(|e| e.config.clone()).expect("the toy");
+    let mut config = find("toy")
+        .and_then(|e| e.dense().cloned())
+        .expect("the toy");
     config.layer_types = vec![LayerKind::LinearAttention; 4];
     let list = tensors(&config);
     assert_eq!(list.iter().filter(|t| t.role == Role::Head).count(), 1);
