@@ -1,10 +1,11 @@
 //! What a parallel layout costs and whether it can run.
 //!
 //! [`Degrees`] say how a run is spread; [`RankGrid`] puts every rank in its place and groups, [`rules`] checks them against a model and a
-//! batch, [`stages`] cuts the layers into pipeline stages, [`memory`] adds up what the fullest rank holds.
+//! batch, [`Pipeline`] cuts the layers into pipeline stages, [`memory`] adds up what the fullest rank holds.
 
 mod degrees;
 mod memory;
+mod pipeline;
 mod rule;
 mod stage;
 
@@ -13,5 +14,6 @@ pub use memory::{
     MemoryEstimate, MemoryTerm, NOT_MODELLED, Recompute, RecomputeModule, Storage, TrainShape,
     layer_activations, memory, memory_by_stage,
 };
+pub use pipeline::{Pipeline, PipelineError};
 pub use rule::{BatchShape, Rule, Violation, check, rules};
 pub use stage::{Stage, stages};

@@ -159,6 +159,7 @@ fn parameters_on(
             stage.pp == 0
         }
         (None, Role::Embedding) => stage.embedding,
+        (None, Role::Norm) => stage.final_norm,
         (None, _) => stage.head,
     };
     let mut sum: u64 = list
@@ -167,7 +168,7 @@ fn parameters_on(
         .map(|tensor| per_rank(tensor, degrees.tp))
         .sum();
     // With MTP, the last of several stages has the tied matrix twice: as embedding and as head.
-    if stage.pp > 0 && stage.mtp > 0 && stage.head && config.tie_word_embeddings {
+    if stage.tied_head {
         sum += (config.vocab_size.div_ceil(degrees.tp) * config.hidden_size) as u64;
     }
     sum

@@ -2,21 +2,29 @@
 
 use std::ops::Range;
 
-use super::Degrees;
+use super::{Degrees, Pipeline};
 use crate::spec::{LayerKind, TextConfig};
 
 /// What a pipeline rank holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each tells of one thing that the stage has or has not"
+)]
 pub struct Stage {
     /// Its place on the pipeline axis.
     pub pp: usize,
     /// Layers of each virtual chunk.
     pub chunks: Vec<Range<usize>>,
-    /// Whether it embeds tokens: the first stage does, and the last one if it has MTP or a head tied to the embedding.
+    /// Whether it has the embedding under its own name: the first stage does, and the one of MTP.
     pub embedding: bool,
-    /// Whether it holds the final norm and the output head.
+    /// Whether it has the final norm: the stage of the last decoder layer does.
+    pub final_norm: bool,
+    /// Whether it has the output head: the last stage does.
     pub head: bool,
-    /// MTP depths on it: all on the last stage.
+    /// Whether it has the embedding's matrix under the name of the head: the last of several stages does, where the head is tied to it.
+    pub tied_head: bool,
+    /// MTP depths on it: all on one stage, which is the last unless a layout string says otherwise.
     pub mtp: usize,
 }
 
@@ -34,32 +42,18 @@ impl Stage {
     }
 }
 
-/// The stages of an even split; none if the layers do not divide into `pp * vpp` chunks.
-///
-/// With virtual stages, chunk `c` of stage `s` starts at layer `c * L / vpp + s * L / (pp * vpp)`, as in Megatron.
+/// The stages of an even split; none if the layers do not divide into `pp * vpp` chunks. See [`Pipeline::stages`].
 pub fn stages(config: &TextConfig, degrees: &Degrees) -> Option<Vec<Stage>> {
-    let (layers, pp, vpp) = (config.num_hidden_layers, degrees.pp, degrees.vpp);
-    if pp == 0 || vpp == 0 || !layers.is_multiple_of(pp * vpp) {
-        return None;
-    }
-    let (chunk, round) = (layers / (pp * vpp), layers / vpp);
-    let stage = |s: usize| {
-        let last = s + 1 == pp;
-        let mtp = if last {
-            config.mtp_num_hidden_layers
-        } else {
-            0
-        };
-        Stage {
-            pp: s,
-            chunks: (0..vpp)
-                .map(|c| c * round + s * chunk)
-                .map(|start| start..start + chunk)
-                .collect(),
-            embedding: s == 0 || mtp > 0 || (last && config.tie_word_embeddings),
-            head: last,
-            mtp,
-        }
+    let pipeline = Pipeline {
+        pp: degrees.pp,
+        vpp: degrees.vpp,
+        ..Pipeline::default()
     };
-    Some((0..pp).map(stage).collect())
+    pipeline
+        .stages(
+            config.num_hidden_layers,
+            config.mtp_num_hidden_layers,
+            config.tie_word_embeddings,
+        )
+        .ok()
 }

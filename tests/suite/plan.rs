@@ -2,5 +2,6 @@
 
 mod grid;
 mod memory;
+mod pipeline;
 mod rule;
 mod stage;
