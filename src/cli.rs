@@ -11,6 +11,8 @@ mod control;
 mod data;
 mod diagnostics;
 mod failure;
+mod fetch;
+mod fetch_progress;
 mod follow;
 mod fork;
 mod keys;
@@ -115,6 +117,7 @@ fn dispatch(arguments: Arguments, context: &Context) -> Outcome {
             probe::run(&a, context)
         }
         Command::Tokenizer(a) => tokenizer::run(&a, context),
+        Command::Fetch(a) => fetch::run(&a, context),
         Command::Completions(a) => completions::run(&a, context),
         Command::Man(a) => man::run(&a, context),
     }

@@ -81,6 +81,7 @@ pub(super) enum Command {
     Fork(ForkArguments),
     Probe(ProbeArguments),
     Tokenizer(TokenizerArguments),
+    Fetch(FetchArguments),
     Completions(CompletionsArguments),
     Man(ManArguments),
 }
@@ -425,4 +426,37 @@ pub(super) struct ManArguments {
     /// Write this page and one for each subcommand into a folder instead
     #[arg(long, value_name = "DIR")]
     pub(super) dir: Option<PathBuf>,
+}
+
+/// Download a model from the Hugging Face Hub
+///
+/// Files go into the cache that transformers reads, where every command finds them by the same id. A download that was stopped, killed or cut
+/// off goes on where it was; each file is checked against the sum that the Hub states. The last line is the folder.
+///
+/// Reads `HF_HOME`, `HF_HUB_CACHE`, `HF_TOKEN`, `HF_ENDPOINT`, `HF_HUB_OFFLINE` and `HTTPS_PROXY`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  trestle fetch Qwen/Qwen3.5-0.8B
+  trestle fetch 0.8b --dry-run
+  trestle fetch Qwen/Qwen3.5-4B --include '*.json'
+  trestle fetch Qwen/Qwen3.5-9B --revision refs/pr/1 --json")]
+pub(super) struct FetchArguments {
+    /// Its id on the Hub, or a size: Qwen/Qwen3.5-0.8B, owner/name@revision, 0.8b
+    #[arg(value_name = "ID")]
+    pub(super) id: String,
+    /// Branch, tag, or commit [default: main]
+    #[arg(long, value_name = "R")]
+    pub(super) revision: Option<String>,
+    /// Only files that match; may be repeated [default: safetensors, JSON, tokenizer, text]
+    #[arg(long, value_name = "GLOB")]
+    pub(super) include: Vec<String>,
+    /// No files that match; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    pub(super) exclude: Vec<String>,
+    /// Print JSON: the folder, the commit, and the files
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Only list what would be downloaded
+    #[arg(long)]
+    pub(super) dry_run: bool,
 }

@@ -217,7 +217,8 @@ fn short(value: f64) -> String {
     format!("{value:.0}")
 }
 
-fn duration(seconds: f64) -> String {
+/// A time with two units: `2 m 05 s`.
+pub(super) fn duration(seconds: f64) -> String {
     if !seconds.is_finite() {
         return "?".to_owned();
     }
@@ -238,7 +239,7 @@ fn columns() -> usize {
 }
 
 /// The line's start, so that it never wraps and can be rewritten.
-fn cut(line: &str, columns: usize) -> &str {
+pub(super) fn cut(line: &str, columns: usize) -> &str {
     let end = line
         .char_indices()
         .nth(columns.saturating_sub(1))

@@ -11,10 +11,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use super::ModelId;
 use super::id::is_commit;
+use super::{HubError, ModelId};
 
 /// The largest index that is read; that of 397B has 60 thousand names in 8 MB.
 const LARGEST_INDEX: u64 = 256 << 20;
@@ -63,6 +65,62 @@ impl Repository {
         let commit = text.trim();
         is_commit(commit).then(|| commit.to_owned())
     }
+
+    /// Gives a blob its name in a snapshot: a relative link, or the blob itself where the file system has no links.
+    pub(super) fn link(&self, commit: &str, name: &str, etag: &str) -> Result<(), HubError> {
+        let link = self.snapshot(commit).join(name);
+        let up = "../".repeat(2 + name.matches('/').count());
+        let target = PathBuf::from(format!("{up}blobs/{etag}"));
+        if fs::read_link(&link).is_ok_and(|present| present == target) {
+            return Ok(());
+        }
+        let wrong = |error| HubError::write(&link, error);
+        if let Some(folder) = link.parent() {
+            fs::create_dir_all(folder).map_err(wrong)?;
+        }
+        // Under a name of its own first, so that nobody sees half of it.
+        let fresh = beside(&link, "link");
+        let _ = fs::remove_file(&fresh);
+        match symlink(&target, &fresh) {
+            Ok(()) => {}
+            Err(error) if has_no_links(&error) => {
+                return fs::rename(self.blob(etag), &link).map_err(wrong);
+            }
+            Err(error) => return Err(wrong(error)),
+        }
+        fs::rename(&fresh, &link).map_err(wrong)
+    }
+
+    /// Points a branch or tag at a commit.
+    pub(super) fn point(&self, revision: &str, commit: &str) -> Result<(), HubError> {
+        if self
+            .commit(revision)
+            .is_some_and(|present| present == commit)
+        {
+            return Ok(());
+        }
+        let path = self.reference(revision);
+        let wrong = |error| HubError::write(&path, error);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(wrong)?;
+        }
+        let fresh = beside(&path, "ref");
+        fs::write(&fresh, commit).map_err(wrong)?;
+        fs::rename(&fresh, &path).map_err(wrong)
+    }
+}
+
+/// A name beside a file that no other process uses.
+fn beside(path: &Path, extension: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}.{extension}", std::process::id()));
+    PathBuf::from(name)
+}
+
+/// Whether a link failed because the file system has none (FAT says "not permitted").
+fn has_no_links(error: &io::Error) -> bool {
+    const EPERM: i32 = 1;
+    error.kind() == io::ErrorKind::Unsupported || error.raw_os_error() == Some(EPERM)
 }
 
 /// The folder of a model in the cache, if its `config.json` is there.

@@ -6,6 +6,7 @@ mod checkpoint;
 mod commands;
 mod data;
 mod event;
+mod hub;
 mod nn;
 mod ops;
 mod plan;

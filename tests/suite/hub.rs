@@ -1,0 +1,6 @@
+//! The Hub's client against a small server that speaks its API, and misbehaves when told to.
+
+mod command;
+mod fetch;
+mod server;
+mod trouble;
