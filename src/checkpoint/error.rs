@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use super::safetensors::SafetensorsError;
+use super::torch_dist::TorchDistError;
 use crate::base::Shape;
 use crate::nn::NnError;
 use crate::spec::SpecError;
@@ -115,6 +116,15 @@ pub enum CheckpointError {
     /// A tensor operation failed.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
+    /// A `torch_dist` checkpoint.
+    #[error(transparent)]
+    TorchDist(Box<TorchDistError>),
+}
+
+impl From<TorchDistError> for CheckpointError {
+    fn from(error: TorchDistError) -> Self {
+        Self::TorchDist(Box::new(error))
+    }
 }
 
 impl CheckpointError {
@@ -146,6 +156,7 @@ impl CheckpointError {
             Self::Missing { .. } | Self::Unexpected { .. } | Self::Shape { .. } => {
                 "config.json and the weights belong to different models"
             }
+            Self::TorchDist(error) => error.hint()?,
             Self::UntiedHead { .. } => "set tie_word_embeddings to false in config.json",
             Self::Damaged { .. } => "an earlier checkpoint of the run can be used",
             _ => return None,

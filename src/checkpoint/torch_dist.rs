@@ -4,4 +4,18 @@
 //! each chunk's item lies) and `__{rank}_{n}.distcp` files: items one after the other, each a `torch.save` archive, that is an uncompressed zip
 //! whose record `data/0` is the chunk's scalars. So a chunk can be read and written in place, and this room does.
 
+mod boxes;
+mod common;
+mod error;
+mod item;
+pub mod metadata;
 pub mod pickle;
+mod read;
+mod trackers;
+pub mod zip;
+
+pub use common::Common;
+pub use error::TorchDistError;
+pub use item::ItemError;
+pub use read::{Listed, Reader};
+pub use trackers::{TRACKER, folder_name};
