@@ -1,6 +1,7 @@
 //! Weights and training state on disk: exact, complete, and intact whatever happens.
 
 mod safetensors;
+mod seeds;
 mod statistics;
 mod torch_dist;
 
