@@ -2,5 +2,6 @@
 
 mod command;
 mod fetch;
+mod python;
 mod server;
 mod trouble;

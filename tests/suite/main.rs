@@ -7,6 +7,7 @@ mod commands;
 mod data;
 mod event;
 mod hub;
+mod interop;
 mod nn;
 mod ops;
 mod plan;

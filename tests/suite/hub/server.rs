@@ -276,6 +276,9 @@ impl State {
             let list = self.manner.list.clone().unwrap_or_else(|| self.list());
             return send(stream, 200, &[], list.as_bytes());
         }
+        if path == format!("/api/models/{ID}/tree/{COMMIT}") {
+            return send(stream, 200, &[], self.tree().as_bytes());
+        }
         if path.starts_with(&format!("/api/models/{ID}/")) {
             return send(
                 stream,
@@ -370,6 +373,20 @@ impl State {
             }
             _ => Some(()),
         }
+    }
+
+    /// The same files as `huggingface_hub` asks for them.
+    fn tree(&self) -> String {
+        let entries = self.files.iter().map(|(name, file)| {
+            let (size, etag) = (file.contents.len(), file.etag());
+            if file.large {
+                serde_json::json!({"type": "file", "path": name, "size": size, "oid": "f".repeat(40),
+                    "lfs": {"oid": etag, "size": size, "pointerSize": 130}})
+            } else {
+                serde_json::json!({"type": "file", "path": name, "size": size, "oid": etag})
+            }
+        });
+        serde_json::Value::Array(entries.collect()).to_string()
     }
 
     fn list(&self) -> String {
