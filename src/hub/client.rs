@@ -1,6 +1,7 @@
 //! Requests: who we are to whom, where redirects lead, what a status means.
 
 use std::fs;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,6 +18,8 @@ use super::{Environment, HubError};
 const REDIRECTS: usize = 10;
 /// The longest JSON that is read.
 const LONGEST_JSON: u64 = 64 << 20;
+/// How often a list is asked for while there is no connection.
+const BLIND: u32 = 3;
 /// How often a waiting thread looks whether it should stop.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -110,7 +113,8 @@ impl<'a> Client<'a> {
         Ok(())
     }
 
-    /// Does `what` until it works, fails for good, or has been tried often enough.
+    /// Does `what` until it works, fails for good, or has been tried often enough: without any connection only [`BLIND`] times, since nobody sees
+    /// that we wait.
     pub(super) fn persist<T>(
         &self,
         mut what: impl FnMut() -> Result<T, Trouble>,
@@ -122,7 +126,11 @@ impl<'a> Client<'a> {
                 Err(Trouble::Final(error)) => return Err(error),
                 Err(Trouble::Passing(error, asked)) => {
                     failures += 1;
-                    if failures >= self.retry.attempts {
+                    let attempts = match error {
+                        HubError::Unreachable { .. } => self.retry.attempts.min(BLIND),
+                        _ => self.retry.attempts,
+                    };
+                    if failures >= attempts {
                         return Err(error.after(failures));
                     }
                     self.pause(asked.unwrap_or_else(|| self.retry.wait(failures)))?;
@@ -259,17 +267,25 @@ impl<'a> Client<'a> {
         if self.stop.load(Relaxed) {
             return Trouble::Final(HubError::Stopped);
         }
-        let passes = matches!(
-            error,
-            ureq::Error::Io(_)
-                | ureq::Error::Timeout(_)
-                | ureq::Error::HostNotFound
-                | ureq::Error::ConnectionFailed
-                | ureq::Error::Protocol(_)
-        );
+        let (passes, why) = match &error {
+            // rustls: a certificate that we do not trust, or no TLS at all.
+            ureq::Error::Io(io) if io.kind() == io::ErrorKind::InvalidData => {
+                let url = bare(url).to_owned();
+                return Trouble::Final(HubError::Tls {
+                    url,
+                    why: io.to_string(),
+                });
+            }
+            ureq::Error::Io(io) => (true, io.to_string()),
+            ureq::Error::Timeout(_)
+            | ureq::Error::HostNotFound
+            | ureq::Error::ConnectionFailed
+            | ureq::Error::Protocol(_) => (true, error.to_string()),
+            _ => (false, error.to_string()),
+        };
         let unreachable = HubError::Unreachable {
             url: bare(url).to_owned(),
-            why: error.to_string(),
+            why,
             attempts: 1,
         };
         if passes {

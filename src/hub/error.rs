@@ -100,6 +100,14 @@ pub enum HubError {
         /// How often it was tried.
         attempts: u32,
     },
+    /// A server whose certificate we do not trust, or that speaks no TLS.
+    #[error("cannot trust {url}: {why}")]
+    Tls {
+        /// What was asked, without its query.
+        url: String,
+        /// What rustls says.
+        why: String,
+    },
     /// An answer that makes no sense.
     #[error("{url}: {why}")]
     Answer {
@@ -196,6 +204,9 @@ impl HubError {
             }
             Self::Unreachable { .. } | Self::Status { .. } => {
                 "fetch again: what is there is kept. HF_ENDPOINT names another server, HTTPS_PROXY a proxy".to_owned()
+            }
+            Self::Tls { .. } => {
+                "behind a proxy that has a certificate of its own, name that in SSL_CERT_FILE".to_owned()
             }
             Self::Offline { .. } => "unset HF_HUB_OFFLINE, or copy the files into the cache".to_owned(),
             Self::Checksum { .. } => "fetch again; if it stays, the server or a proxy on the way changes the file".to_owned(),

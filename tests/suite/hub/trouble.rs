@@ -1,6 +1,8 @@
 //! Servers, connections and disks that misbehave.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -108,14 +110,36 @@ fn no_server_at_all_is_said_with_its_attempts() {
     let folder = tempfile::tempdir().unwrap();
     let mut environment = server.environment(folder.path(), None);
     // A port that was free a moment ago.
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     environment.endpoint = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     let error = fetch(&environment).unwrap_err();
-    let HubError::Unreachable { attempts: 4, .. } = error else {
+    let HubError::Unreachable { attempts: 3, .. } = error else {
         panic!("{error}");
     };
     assert!(error.hint().unwrap().contains("HF_ENDPOINT"));
+}
+
+#[test]
+fn a_server_without_tls_is_not_asked_again() {
+    let server = Server::start(toy(1000), Manner::default());
+    let folder = tempfile::tempdir().unwrap();
+    let mut environment = server.environment(folder.path(), None);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    environment.endpoint = format!("https://{}", listener.local_addr().unwrap());
+    let asked = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        let _ = stream.read(&mut [0; 4096]);
+    });
+    let error = fetch(&environment).unwrap_err();
+    assert!(matches!(error, HubError::Tls { .. }), "{error}");
+    assert!(error.hint().unwrap().contains("SSL_CERT_FILE"));
+    asked.join().unwrap();
+
+    environment.certificates = Some(folder.path().join("none.pem"));
+    let error = fetch(&environment).unwrap_err();
+    assert!(error.to_string().contains("none.pem: "), "{error}");
 }
 
 #[test]
