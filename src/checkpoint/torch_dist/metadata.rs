@@ -4,6 +4,8 @@
 //! it is an object), `storage_data` says for each chunk, by key and offset, which bytes of which file are its item. Fields came and went between
 //! PyTorch 2.0 and 2.15; what is not needed is not looked at.
 
+mod write;
+
 use std::collections::HashMap;
 
 use thiserror::Error;
@@ -11,6 +13,8 @@ use thiserror::Error;
 use super::pickle::known::Kind;
 use super::pickle::{self, Pickle, PickleError, Value};
 use crate::base::{DType, Shape};
+
+pub(super) use write::write;
 
 /// What `.metadata` says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

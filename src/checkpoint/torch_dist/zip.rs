@@ -3,7 +3,11 @@
 //! An archive is an item of a `.distcp` file, or a file of its own. Its directory stands at the end, so a reader takes the tail first
 //! ([`directory`]), then the record's own header ([`data_offset`]), then the data in place. Nothing is unpacked.
 
+mod build;
+
 use thiserror::Error;
+
+pub(super) use build::{ALIGN, Build};
 
 /// Length of the record that ends an archive.
 const END: usize = 22;

@@ -2,6 +2,7 @@
 
 mod golden;
 mod pickle;
+mod write;
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
