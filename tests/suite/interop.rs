@@ -1,5 +1,7 @@
 //! Python packages that read what we write, for the tests that ask them.
 
+mod transformers;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
