@@ -15,6 +15,7 @@ mod fetch;
 mod fetch_progress;
 mod follow;
 mod fork;
+mod inspect;
 mod keys;
 mod keys_ui;
 mod machine;
@@ -112,6 +113,7 @@ fn dispatch(arguments: Arguments, context: &Context) -> Outcome {
         Command::Mark(a) => control::mark(&a, context),
         Command::Resume(a) => resume::run(&a, context),
         Command::Fork(a) => fork::run(&a, context),
+        Command::Inspect(a) => inspect::run(&a, context),
         Command::Probe(a) => {
             crate::ops::retain_heap();
             probe::run(&a, context)

@@ -79,6 +79,7 @@ pub(super) enum Command {
     Mark(MarkArguments),
     Resume(ResumeArguments),
     Fork(ForkArguments),
+    Inspect(InspectArguments),
     Probe(ProbeArguments),
     Tokenizer(TokenizerArguments),
     Fetch(FetchArguments),
@@ -319,6 +320,49 @@ pub(super) struct ForkArguments {
     /// Print the run's events as JSON lines instead of a progress line
     #[arg(long)]
     pub(super) json: bool,
+}
+
+/// List the tensors of a directory or file of weights
+///
+/// Takes a Hugging Face directory, a safetensors file, a Megatron checkpoint, a directory with one file a rank, a checkpoint
+/// of a run, a run (its newest checkpoint), or the Hub id of a model in the local cache. Nothing but headers is read unless statistics
+/// or hashes are asked for; those are of every element, and NaN is counted, not an error.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  trestle inspect model/
+  trestle inspect model/ --tensor '*.layers.0.*' --stats
+  trestle inspect model/model.safetensors --tensor '*norm*' --histogram
+  trestle inspect megatron/ --hash --json > tensors.json")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are switches of the command line, each by itself"
+)]
+pub(super) struct InspectArguments {
+    /// Weights
+    #[arg(value_name = "PATH")]
+    pub(super) path: PathBuf,
+    /// Only tensors whose whole name fits; * stands for any text, ? for a character
+    #[arg(long, value_name = "PATTERN")]
+    pub(super) tensor: Option<String>,
+    /// Read the tensors: min, max, mean, standard deviation, zeros, NaN, infinities
+    #[arg(long)]
+    pub(super) stats: bool,
+    /// Read the tensors, and draw a histogram of 64 bins from min to max
+    #[arg(long)]
+    pub(super) histogram: bool,
+    /// Read the tensors, and print the BLAKE3 of their bytes, the same in every format
+    #[arg(long)]
+    pub(super) hash: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl InspectArguments {
+    /// Whether statistics are asked for, with a histogram or without.
+    pub(super) fn shows_statistics(&self) -> bool {
+        self.stats || self.histogram
+    }
 }
 
 /// Run one batch through a Hugging Face model directory and write what comes out

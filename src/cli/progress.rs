@@ -231,7 +231,7 @@ pub(super) fn duration(seconds: f64) -> String {
 }
 
 /// Columns of the terminal; 80 if it does not say.
-fn columns() -> usize {
+pub(super) fn columns() -> usize {
     match rustix::termios::tcgetwinsize(rustix::stdio::stdout()) {
         Ok(size) if size.ws_col > 0 => size.ws_col as usize,
         _ => 80,

@@ -2,6 +2,7 @@
 
 mod control;
 mod help;
+mod inspect;
 mod recipes;
 
 use std::path::Path;
