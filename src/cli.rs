@@ -18,8 +18,10 @@ mod fork;
 mod inspect;
 mod keys;
 mod keys_ui;
+mod layout;
 mod machine;
 mod man;
+mod map;
 #[allow(dead_code, reason = "the commands that convert are about to call it")]
 mod model;
 mod output;
@@ -119,6 +121,7 @@ fn dispatch(arguments: Arguments, context: &Context) -> Outcome {
             probe::run(&a, context)
         }
         Command::Tokenizer(a) => tokenizer::run(&a, context),
+        Command::Map(a) => map::run(&a, context),
         Command::Fetch(a) => fetch::run(&a, context),
         Command::Completions(a) => completions::run(&a, context),
         Command::Man(a) => man::run(&a, context),

@@ -14,7 +14,7 @@ use candle_core::Tensor;
 use serde_json::Value;
 
 use crate::nn::Parameters;
-use crate::spec::TextConfig;
+use crate::spec::{ModelConfig, TextConfig};
 
 use super::CheckpointError;
 use super::files::{failed, write};
@@ -31,6 +31,23 @@ pub fn read_config(directory: &Path) -> Result<TextConfig, CheckpointError> {
     let path = directory.join(CONFIG);
     let json = read_json(&path)?;
     TextConfig::from_json(&json).map_err(|source| CheckpointError::Config {
+        path,
+        source: Box::new(source),
+    })
+}
+
+/// Reads `config.json` of any class of the family: `path` is that file, or the directory that has it.
+///
+/// # Errors
+/// When there is none, it is no JSON, or it describes another family.
+pub fn read_model(path: &Path) -> Result<ModelConfig, CheckpointError> {
+    let path = if path.is_dir() {
+        path.join(CONFIG)
+    } else {
+        path.to_owned()
+    };
+    let json = read_json(&path)?;
+    ModelConfig::from_json(&json).map_err(|source| CheckpointError::Config {
         path,
         source: Box::new(source),
     })

@@ -1,10 +1,13 @@
 //! What may stand on the command line.
 
+mod bridge;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::output::ColorChoice;
+pub(super) use bridge::{LayoutArguments, MapArguments};
 
 /// The terminal workbench for people who train Qwen3.5-class models.
 ///
@@ -82,6 +85,7 @@ pub(super) enum Command {
     Inspect(InspectArguments),
     Probe(ProbeArguments),
     Tokenizer(TokenizerArguments),
+    Map(MapArguments),
     Fetch(FetchArguments),
     Completions(CompletionsArguments),
     Man(ManArguments),

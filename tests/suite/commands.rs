@@ -3,6 +3,7 @@
 mod control;
 mod help;
 mod inspect;
+mod map;
 mod recipes;
 
 use std::path::Path;

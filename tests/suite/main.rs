@@ -8,6 +8,7 @@ mod data;
 mod event;
 mod hub;
 mod interop;
+mod mapping;
 mod nn;
 mod ops;
 mod plan;

@@ -1,0 +1,3 @@
+//! Hugging Face and Megatron, tensor by tensor.
+
+mod registry;
