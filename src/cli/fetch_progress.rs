@@ -45,7 +45,7 @@ impl Display {
         let mut finished = String::new();
         for (file, said) in progress.files.iter().zip(&mut self.said) {
             let is_done = file.stage == Stage::Done;
-            if is_done && !*said && (file.received.0 > 0 || !self.rewrites) {
+            if is_done && !*said && file.received.0 > 0 {
                 let _ = writeln!(finished, "{}  {}", file.name, file.size);
             }
             *said = is_done;

@@ -17,7 +17,7 @@ pub(super) fn origin(url: &str) -> Option<(String, String, u16)> {
 }
 
 /// Where a `location` header leads from `url`; none if it is no http address.
-pub(super) fn join(url: &str, location: &str) -> Option<String> {
+fn join(url: &str, location: &str) -> Option<String> {
     let (scheme, rest) = url.split_once("://")?;
     let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     let joined = if location.contains("://") {
@@ -34,9 +34,21 @@ pub(super) fn join(url: &str, location: &str) -> Option<String> {
     origin(&joined).map(|_| joined)
 }
 
-/// An address without its query, which may hold a signature.
-pub(super) fn bare(url: &str) -> &str {
-    url.split(['?', '#']).next().unwrap_or(url)
+/// Where a redirect from `url` may lead us: any http address, but not from https to http.
+pub(super) fn follow(url: &str, location: &str) -> Option<String> {
+    let is_secret = |url: &str| origin(url).is_some_and(|(scheme, ..)| scheme == "https");
+    join(url, location).filter(|next| is_secret(next) || !is_secret(url))
+}
+
+/// An address fit for a message: without its query, which may hold a signature, and without a user's name and password.
+pub(super) fn bare(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or(url);
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = authority.rsplit('@').next().unwrap_or(authority);
+    format!("{scheme}://{host}{path}")
 }
 
 /// A text as one part of a path; `/` is kept if `slashes`.
@@ -88,6 +100,21 @@ mod tests {
     #[test]
     fn a_query_is_kept_out_of_messages() {
         assert_eq!(bare("https://a/b?Signature=secret"), "https://a/b");
+        assert_eq!(bare("https://me:secret@a:1/b@c"), "https://a:1/b@c");
+        assert_eq!(bare("https://me:secret@a"), "https://a");
+    }
+
+    #[test]
+    fn a_redirect_does_not_leave_tls() {
+        assert_eq!(follow("https://a/b", "http://a/c"), None);
+        assert_eq!(follow("https://a/b", "HTTP://c"), None);
+        for (url, location) in [
+            ("https://a/b", "https://c/d"),
+            ("http://a/b", "http://c/d"),
+            ("http://a/b", "https://c/d"),
+        ] {
+            assert_eq!(follow(url, location).as_deref(), Some(location));
+        }
     }
 
     #[test]

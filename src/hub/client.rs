@@ -10,7 +10,7 @@ use ureq::http::Response;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body};
 
-use super::address::{bare, join, origin};
+use super::address::{bare, follow, origin};
 use super::retry::{Retry, Trouble, asked_wait};
 use super::{Environment, HubError};
 
@@ -151,7 +151,7 @@ impl<'a> Client<'a> {
             body.read_to_vec().map_err(|error| self.broken(url, error))
         })?;
         serde_json::from_slice(&bytes).map_err(|error| HubError::Answer {
-            url: bare(url).to_owned(),
+            url: bare(url),
             why: format!("the answer is not what the Hub says: {error}"),
         })
     }
@@ -178,11 +178,9 @@ impl<'a> Client<'a> {
             let location = header(&response, "location");
             match (status, location) {
                 (301 | 302 | 303 | 307 | 308, Some(location)) => {
-                    let next = join(&url, location)
-                        .filter(|next| url.starts_with("http:") || next.starts_with("https:"));
-                    let Some(next) = next else {
+                    let Some(next) = follow(&url, location) else {
                         return Err(Trouble::Final(HubError::Answer {
-                            url: bare(&url).to_owned(),
+                            url: bare(&url),
                             why: format!("it sends us to {}", bare(location)),
                         }));
                     };
@@ -197,7 +195,7 @@ impl<'a> Client<'a> {
             }
         }
         Err(Trouble::Final(HubError::Answer {
-            url: bare(&url).to_owned(),
+            url: bare(&url),
             why: format!("it sends us elsewhere more than {REDIRECTS} times"),
         }))
     }
@@ -210,7 +208,7 @@ impl<'a> Client<'a> {
 
     /// What a status other than success means.
     fn refused(&self, response: &Response<Body>, url: &str, what: &str) -> Trouble {
-        let endpoint = self.environment.endpoint.clone();
+        let endpoint = bare(&self.environment.endpoint);
         let message = words(header(response, "x-error-message").unwrap_or(""));
         let code = header(response, "x-error-code").unwrap_or("");
         let status = response.status().as_u16();
@@ -227,7 +225,7 @@ impl<'a> Client<'a> {
             })
         };
         let other = HubError::Status {
-            url: bare(url).to_owned(),
+            url: bare(url),
             status,
             message: message.clone(),
             attempts: 1,
@@ -270,7 +268,7 @@ impl<'a> Client<'a> {
         let (passes, why) = match &error {
             // rustls: a certificate that we do not trust, or no TLS at all.
             ureq::Error::Io(io) if io.kind() == io::ErrorKind::InvalidData => {
-                let url = bare(url).to_owned();
+                let url = bare(url);
                 return Trouble::Final(HubError::Tls {
                     url,
                     why: io.to_string(),
@@ -284,7 +282,7 @@ impl<'a> Client<'a> {
             _ => (false, error.to_string()),
         };
         let unreachable = HubError::Unreachable {
-            url: bare(url).to_owned(),
+            url: bare(url),
             why,
             attempts: 1,
         };

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::HubError;
+use super::address::bare;
 
 /// The Hub.
 const ENDPOINT: &str = "https://huggingface.co";
@@ -106,7 +107,9 @@ impl Environment {
         let endpoint = text("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned());
         let endpoint = endpoint.trim_end_matches('/').to_owned();
         if !(endpoint.starts_with("https://") || endpoint.starts_with("http://")) {
-            return Err(HubError::Endpoint { endpoint });
+            return Err(HubError::Endpoint {
+                endpoint: bare(&endpoint),
+            });
         }
         let token = if is_true("HF_HUB_DISABLE_IMPLICIT_TOKEN") {
             None

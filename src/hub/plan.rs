@@ -174,7 +174,7 @@ fn ask(id: &ModelId, selection: &Selection, client: &Client) -> Result<Plan, Hub
     let what = format!("revision {} of {}", id.revision, id.repository());
     let listing: Listing = client.json(&url, &what)?;
     let wrong = |why: String| HubError::Answer {
-        url: bare(&url).to_owned(),
+        url: bare(&url),
         why,
     };
     if !is_commit(&listing.sha) {
@@ -245,7 +245,7 @@ fn head(
     let what = format!("file {name} of {}", id.repository());
     let response = client.persist(|| client.ask(Ask::Headers, &url, &what))?;
     let wrong = |why: &str| HubError::Answer {
-        url: url.clone(),
+        url: bare(&url),
         why: why.to_owned(),
     };
     let etag = header(&response, "x-linked-etag").or_else(|| header(&response, "etag"));

@@ -157,7 +157,7 @@ impl Transfer<'_> {
         );
         let what = format!("file {} of {}", self.file.name, self.plan.id.repository());
         let answer = |why: String| HubError::Answer {
-            url: bare(&url).to_owned(),
+            url: bare(&url),
             why,
         };
         let response = self.client.ask(Ask::From(part.written), &url, &what)?;
