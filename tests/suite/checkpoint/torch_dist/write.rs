@@ -53,6 +53,22 @@ pub(super) fn write(folder: &Path, tensors: &Wanted, options: Options) -> Plan {
     torch_dist::write_all(folder, tensors, options, fill).unwrap()
 }
 
+/// A tensor of every type in shapes of no, one, two and three dims.
+pub(super) fn every_type() -> Wanted {
+    let shapes = [vec![], vec![33], vec![7, 5], vec![4, 3, 6]];
+    let all = TYPES
+        .iter()
+        .flat_map(|dtype| shapes.iter().map(move |shape| (dtype, shape)));
+    all.map(|(dtype, shape)| {
+        (
+            format!("{dtype}.{}d", shape.len()),
+            Shape(shape.clone()),
+            *dtype,
+        )
+    })
+    .collect()
+}
+
 fn tensors() -> impl Strategy<Value = Wanted> {
     let shape = prop::collection::vec(0_usize..7, 0..5);
     let tensor = (shape, prop::sample::select(TYPES.to_vec()));
