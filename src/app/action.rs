@@ -112,14 +112,20 @@ actions! {
         PreviousProblem ["["] "previous problem" "Moves to the previous problem.";
     }
     Scope::On(Screen::Mapping) => {
+        OpenModel ["o"] "open model" "Opens a published model, a directory of weights, or a run's checkpoint.";
         OtherSide ["tab"] "other side" "Lets the other tree lead.";
         UnmappedOnly ["u"] "unmapped only" "Shows only tensors without a partner.";
-        CollapseLayers ["s"] "collapse layers" "Shows equal layers once.";
-        ShardGrid ["#"] "shard grid" "Shows which rank holds which part.";
+        CollapseLayers ["s"] "collapse layers" "Shows equal layers and experts once.";
+        NextUnmapped ["]"] "next problem" "Moves to the next problem of the opened files.";
+        PreviousUnmapped ["["] "previous problem" "Moves to the previous problem of the opened files.";
+        ShardGrid ["#"] "shard grid" "Shows shards as a grid of ranks, or as bars.";
+        CutAxis ["a"] "axis" "Chooses the next axis of the layout: tp, pp, vpp, ep, etp.";
+        CutMore ["+"] "more" "Doubles the axis, on this screen alone.";
+        CutLess ["-"] "less" "Halves the axis, on this screen alone.";
+        ResetCut ["r"] "reset" "Takes the recipe's layout again.";
+        TraceElement ["t"] "trace element" "Follows an element through all names, indices and ranks.";
         ValueStatistics ["i"] "values" "Reads the tensor's values and shows their statistics.";
-        VerifyRoundTrip ["v"] "verify" "Verifies the round trip of all tensors.";
-        NextUnmapped ["]"] "next unmapped" "Moves to the next tensor without a partner.";
-        PreviousUnmapped ["["] "previous unmapped" "Moves to the previous tensor without a partner.";
+        VerifyRoundTrip ["v"] "verify" "Converts the opened directory there and back in memory and compares.";
     }
     Scope::On(Screen::Layout) => {
         HighlightTp ["t"] "highlight tp" "Colours the tensor-parallel groups.";

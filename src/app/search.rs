@@ -64,35 +64,75 @@ impl Query {
 
     /// How well `text` matches; `None` if it does not.
     pub fn score(&self, text: &str) -> Option<u32> {
-        let query = self.text.trim();
-        if query.is_empty() {
-            return Some(0);
-        }
-        match self.mode {
-            SearchMode::Fuzzy => {
-                let pattern = Pattern::parse(query, CaseMatching::Smart, Normalization::Smart);
-                let mut matcher = Matcher::new(Config::DEFAULT.match_paths());
-                let mut buffer = Vec::new();
-                pattern.score(Utf32Str::new(text, &mut buffer), &mut matcher)
-            }
-            SearchMode::Exact => {
-                let found = if query.chars().any(char::is_uppercase) {
-                    text.contains(query)
-                } else {
-                    text.to_lowercase().contains(query)
-                };
-                found.then_some(1)
-            }
-            SearchMode::Glob => {
-                let pattern = glob::Pattern::new(&format!("*{query}*")).ok()?;
-                pattern.matches(text).then_some(1)
-            }
-        }
+        Matching::new(self).score(text)
     }
 
     /// Whether `text` matches.
     pub fn is_match(&self, text: &str) -> bool {
         self.score(text).is_some()
+    }
+}
+
+/// A query made ready for many texts.
+#[derive(Debug)]
+pub struct Matching {
+    way: Way,
+    buffer: Vec<char>,
+}
+
+#[derive(Debug)]
+enum Way {
+    Everything,
+    Nothing,
+    Fuzzy(Pattern, Box<Matcher>),
+    /// As a part; of the text in lower case if the query has no upper case.
+    Part {
+        needle: String,
+        lower: bool,
+    },
+    Glob(glob::Pattern),
+}
+
+impl Matching {
+    /// Reads the query.
+    pub fn new(query: &Query) -> Self {
+        let text = query.text.trim();
+        let way = match query.mode {
+            _ if text.is_empty() => Way::Everything,
+            SearchMode::Fuzzy => Way::Fuzzy(
+                Pattern::parse(text, CaseMatching::Smart, Normalization::Smart),
+                Box::new(Matcher::new(Config::DEFAULT.match_paths())),
+            ),
+            SearchMode::Exact => Way::Part {
+                needle: text.to_owned(),
+                lower: !text.chars().any(char::is_uppercase),
+            },
+            SearchMode::Glob => {
+                glob::Pattern::new(&format!("*{text}*")).map_or(Way::Nothing, Way::Glob)
+            }
+        };
+        Self {
+            way,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// How well `text` matches; `None` if it does not.
+    pub fn score(&mut self, text: &str) -> Option<u32> {
+        let is_match = match &mut self.way {
+            Way::Everything => return Some(0),
+            Way::Nothing => false,
+            Way::Fuzzy(pattern, matcher) => {
+                return pattern.score(Utf32Str::new(text, &mut self.buffer), matcher);
+            }
+            Way::Part {
+                needle,
+                lower: true,
+            } => text.to_lowercase().contains(needle.as_str()),
+            Way::Part { needle, .. } => text.contains(needle.as_str()),
+            Way::Glob(pattern) => pattern.matches(text),
+        };
+        is_match.then_some(1)
     }
 }
 

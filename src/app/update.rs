@@ -21,6 +21,12 @@ pub fn update(state: &mut State, message: Message) -> Vec<Effect> {
         return tick(state, now_ms, wall_ms);
     }
     state.dirty = true;
+    let effects = take(state, message);
+    mapping::refresh(state);
+    effects
+}
+
+fn take(state: &mut State, message: Message) -> Vec<Effect> {
     match message {
         Message::Key(key) => on_key(state, key),
         Message::Paste(text) => {
@@ -151,7 +157,7 @@ pub fn unavailable(state: &State, action: Action) -> Option<String> {
         return Some(format!("on the {} screen", screen.title()));
     }
     match action {
-        Action::GoMapping | Action::GoLayout if state.selected_recipe().is_none() => {
+        Action::GoLayout if state.selected_recipe().is_none() => {
             Some("no valid recipe is selected".into())
         }
         Action::NextMatch | Action::PreviousMatch if !has_query(state) => {

@@ -35,6 +35,8 @@ pub(super) struct Outside {
     train: train::Follower,
     /// What follows the watched run's console.
     logs: logs::Follower,
+    /// What reads values for the Mapping screen.
+    mapping: mapping::Threads,
 }
 
 impl Outside {
@@ -58,6 +60,7 @@ impl Outside {
             runs_folder: state.runs_folder.clone(),
             train: train::Follower::default(),
             logs: logs::Follower::default(),
+            mapping: mapping::Threads::default(),
         })
     }
 

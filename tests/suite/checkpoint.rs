@@ -1,6 +1,5 @@
 //! Weights and training state on disk: exact, complete, and intact whatever happens.
 
-mod convert;
 mod safetensors;
 mod seeds;
 mod statistics;

@@ -1,13 +1,11 @@
 //! What the screen says about the row under the cursor.
 
-use super::tree::{children, kind_name};
-use super::{Content, Model, Row};
+use super::role::{does, extents, role, starts};
+use super::{Content, Item, Model, Row, Side, Standing, rule};
 use crate::app::preview::{count, grouped};
-use crate::base::{Bytes, DType};
-use crate::spec::{
-    LayerKind, LayerRef, MoeConfig, Projection, Role, TensorSpec, TextConfig, VisionPart,
-    flops_terms,
-};
+use crate::base::{Bytes, DType, Shape};
+use crate::mapping::{Arithmetic, Convention, Entry, Place};
+use crate::spec::LayerKind;
 
 /// The text about a row.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -15,11 +13,35 @@ pub struct Detail {
     /// Its full name.
     pub title: String,
     /// Facts with their name.
-    pub facts: Vec<(&'static str, String)>,
+    pub facts: Vec<Fact>,
+    /// In which order the Megatron tensor has its rows.
+    pub order: Vec<rule::Group>,
     /// What the bars are of; empty if there are none.
     pub bars_title: String,
     /// Its parts by size.
     pub bars: Vec<Bar>,
+}
+
+/// A fact.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fact {
+    /// Its name; empty where it goes on from the one above.
+    pub name: &'static str,
+    /// What it says.
+    pub text: String,
+    /// How it stands.
+    pub tone: FactTone,
+}
+
+/// What a fact means for the reader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FactTone {
+    /// It informs.
+    Plain,
+    /// Something is as it should be.
+    Good,
+    /// Something is wrong.
+    Bad,
 }
 
 /// A part with its size.
@@ -33,44 +55,304 @@ pub struct Bar {
     pub text: String,
 }
 
-/// What there is to say about a row.
-pub fn detail(model: &Model, row: &Row, collapsed: bool) -> Detail {
-    match &row.content {
-        Content::Tensor(index) => tensor(model, &model.tensors[*index]),
-        Content::Group { tensors, .. } => group(model, row, *tensors, collapsed),
-        Content::Same { count, to, list } => Detail {
-            title: format!("{count} same as {to}"),
-            facts: vec![
-                ("which", list.clone()),
-                ("parameters", grouped(row.parameters)),
-                ("each", grouped(row.parameters / (*count).max(1) as u64)),
-                ("bytes", bytes(model, row.parameters)),
-            ],
-            ..Detail::default()
-        },
-        Content::Tied => Detail {
-            title: row.label.clone(),
-            facts: vec![
-                ("stored", "no: the head is model.embed_tokens.weight".into()),
-                ("why", "tie_word_embeddings = true".into()),
-            ],
-            ..Detail::default()
-        },
+/// The kind of a layer for people.
+pub fn kind_name(kind: LayerKind) -> &'static str {
+    match kind {
+        LayerKind::LinearAttention => "gated delta net",
+        LayerKind::FullAttention => "full attention",
     }
 }
 
-/// Type of the stored weights.
-fn dtype(model: &Model) -> DType {
-    model.config.dtype.unwrap_or(DType::F32)
+/// What there is to say about a row.
+pub fn detail(model: &Model, side: Side, row: &Row) -> Detail {
+    match row.content {
+        Content::Tensor(name) => tensor(model, side, name),
+        Content::Group { node, .. } => group(model, side, row, node),
+        Content::Same {
+            node,
+            count,
+            parameters,
+        } => {
+            let to = model.tree(side).path(node);
+            let mut facts = Facts::default();
+            facts.add("which", row.label.clone());
+            facts.add("parameters", grouped(parameters));
+            facts.add("each", grouped(parameters / (count.max(1) as u64)));
+            facts.add("bytes", bytes(parameters, model.dtype()));
+            Detail {
+                title: format!("{count} same as {to}"),
+                facts: facts.0,
+                ..Detail::default()
+            }
+        }
+    }
 }
 
-fn bytes(model: &Model, parameters: u64) -> String {
-    let dtype = dtype(model);
+#[derive(Default)]
+struct Facts(Vec<Fact>);
+
+impl Facts {
+    fn add(&mut self, name: &'static str, text: impl Into<String>) {
+        self.say(name, text, FactTone::Plain);
+    }
+
+    fn say(&mut self, name: &'static str, text: impl Into<String>, tone: FactTone) {
+        let text = text.into();
+        self.0.push(Fact { name, text, tone });
+    }
+}
+
+fn bytes(parameters: u64, dtype: DType) -> String {
     format!("{} in {dtype}", Bytes(parameters * dtype.size()))
 }
 
+/// Name, extents, type and bytes in one line.
+fn sized(name: &str, shape: &Shape, dtype: DType) -> String {
+    let size = Bytes(shape.elements() * dtype.size());
+    format!("{name}  {shape} {dtype} {size}")
+}
+
+fn tensor(model: &Model, side: Side, name: u32) -> Detail {
+    let title = model.tree(side).names.get(name as usize).to_owned();
+    let mut facts = Facts::default();
+    let item = model.item(side, name);
+    let entries = match item {
+        Item::Entry(entry) => vec![entry],
+        Item::Source(source) => model.entries_of(source),
+        Item::Extra(_) => Vec::new(),
+    };
+    let mut order = Vec::new();
+    match (item, entries.as_slice()) {
+        (Item::Extra(_), _) | (_, []) => stray(model, item, &mut facts),
+        (Item::Source(source), [first, .., last]) => {
+            let own = &model.huggingface.tensors[source];
+            facts.add("hf", sized(&own.name, &own.shape, dtype_of(model, item)));
+            let entry = &model.table.entries()[*first];
+            facts.add(
+                "becomes",
+                format!("{} tensors, one an expert", entries.len()),
+            );
+            for &entry in [first, last] {
+                let entry = &model.table.entries()[entry];
+                facts.add("", sized(&entry.name, &entry.shape, model.dtype()));
+            }
+            how(entry, &mut facts);
+        }
+        (_, &[first, ..]) => {
+            let entry = &model.table.entries()[first];
+            sources(model, first, &mut facts);
+            megatron(model, first, &mut facts);
+            how(entry, &mut facts);
+            order = rule::order(entry);
+        }
+    }
+    check(model, item, &mut facts);
+    let source = match item {
+        Item::Source(source) => Some(source),
+        Item::Entry(entry) if model.sources_of(entry).len() == 1 => {
+            Some(model.sources_of(entry)[0] as usize)
+        }
+        _ => None,
+    };
+    if let Some(source) = source {
+        about(model, source, &mut facts);
+    }
+    Detail {
+        title,
+        facts: facts.0,
+        order,
+        ..Detail::default()
+    }
+}
+
+/// Type of what the files have of an item, else that of the config.
+fn dtype_of(model: &Model, item: Item) -> DType {
+    let stored = model.files.as_ref().and_then(|files| {
+        let first = *model.stored_of(item).first()?;
+        Some(files.stored[first].dtype)
+    });
+    stored.unwrap_or_else(|| model.dtype())
+}
+
+/// A tensor that the model has no place for.
+fn stray(model: &Model, item: Item, facts: &mut Facts) {
+    if let (Item::Extra(index), Some(files)) = (item, &model.files) {
+        let stored = &files.stored[index];
+        facts.add("stored", sized(&stored.name, &stored.shape, stored.dtype));
+    }
+}
+
+fn sources(model: &Model, entry: usize, facts: &mut Facts) {
+    let list = &model.table.entries()[entry].sources;
+    for (at, (source, &number)) in list.iter().zip(model.sources_of(entry)).enumerate() {
+        let item = Item::Source(number as usize);
+        let mut text = sized(&source.name, &source.shape, dtype_of(model, item));
+        let (rows, _) = source.shape.matrix();
+        if source.rows.len() < rows {
+            let per_expert = source.rows.len().max(1);
+            text = format!("{text}, expert {} of it", source.rows.start / per_expert);
+        }
+        let is_there = model.standing(item) == Standing::Fine;
+        let tone = if is_there {
+            FactTone::Plain
+        } else {
+            FactTone::Bad
+        };
+        facts.say(if at == 0 { "hf" } else { "" }, text, tone);
+    }
+}
+
+fn megatron(model: &Model, index: usize, facts: &mut Facts) {
+    let entry = &model.table.entries()[index];
+    let dtype = dtype_of(model, Item::Entry(index));
+    facts.add("megatron", sized(&entry.name, &entry.shape, dtype));
+    if entry.name.contains(".mtp_model_layer.") {
+        let other = entry
+            .name
+            .replacen(".mtp_model_layer.", ".transformer_layer.", 1);
+        facts.add("also", format!("{other}, as checkpoints spell it"));
+    }
+    match (entry.parts, entry.expert) {
+        ([], None) => {}
+        (parts, None) => facts.add(
+            "torch_dist",
+            format!("{}.{{{}}}", entry.name, parts.join(",")),
+        ),
+        (_, Some(expert)) => {
+            let stem = entry.name.trim_end_matches(|c: char| c.is_ascii_digit());
+            let stem = stem.replacen(".mlp.experts.", ".mlp.experts.experts.", 1);
+            facts.add("torch_dist", format!("{stem}[{expert}]"));
+        }
+    }
+}
+
+/// The rule: its kind, what it does, its pattern, how ranks cut it.
+fn how(entry: &Entry, facts: &mut Facts) {
+    facts.add("rule", rule::kind(entry));
+    facts.add("", entry.kind().explanation());
+    facts.add("pattern", rule::pattern(&entry.source_names()));
+    facts.add("cut", rule::cut(entry));
+}
+
+/// Whether extents and type are right, and that the way there and back gives the same.
+fn check(model: &Model, item: Item, facts: &mut Facts) {
+    let problems: Vec<String> = model
+        .problems()
+        .iter()
+        .filter(|problem| is_about(model, problem.tensor.as_str(), item))
+        .map(ToString::to_string)
+        .collect();
+    for problem in &problems {
+        facts.say("problem", format!("✗ {problem}"), FactTone::Bad);
+    }
+    match model.standing(item) {
+        Standing::Missing => facts.say(
+            "check",
+            "✗ the files lack it; Megatron would keep its random start",
+            FactTone::Bad,
+        ),
+        Standing::Extra => facts.say("check", "✗ the model has no place for it", FactTone::Bad),
+        Standing::Wrong => {}
+        Standing::Fine if model.files.is_some() => {
+            facts.say("check", "✓ shape  ✓ type", FactTone::Good);
+        }
+        Standing::Fine => {}
+    }
+    let entry = match item {
+        Item::Entry(entry) => Some(&model.table.entries()[entry]),
+        Item::Source(source) => model
+            .entries_of(source)
+            .first()
+            .map(|&e| &model.table.entries()[e]),
+        Item::Extra(_) => None,
+    };
+    if let Some(entry) = entry {
+        match entry.arithmetic {
+            Arithmetic::Copy => {
+                facts.say(
+                    "there, back",
+                    "✓ the same bits: rows move, values stay",
+                    FactTone::Good,
+                );
+            }
+            Arithmetic::ShiftByOne => facts.add(
+                "there, back",
+                "w - 1 and + 1 again: exact in f32, within 1 ulp of max(|w|, |w-1|) in bf16",
+            ),
+        }
+    }
+}
+
+/// Whether a name of the files is that of an item, or of a part of it.
+fn is_about(model: &Model, name: &str, item: Item) -> bool {
+    let Some(files) = &model.files else {
+        return false;
+    };
+    let is_in = |wanted: &dyn Fn(usize) -> bool| {
+        let same = files
+            .view
+            .tensors
+            .iter()
+            .filter(|tensor| tensor.name == name);
+        same.flat_map(|tensor| &tensor.pieces)
+            .any(|piece| wanted(piece.entry as usize))
+    };
+    match (item, files.view.convention) {
+        (Item::Extra(index), _) => files.stored[index].name == name,
+        (Item::Source(source), Convention::HuggingFace) => {
+            model.huggingface.tensors[source].name == name
+        }
+        (Item::Source(source), Convention::Megatron) => {
+            let entries = model.entries_of(source);
+            is_in(&|entry| entries.contains(&entry))
+        }
+        (Item::Entry(entry), Convention::HuggingFace) => model
+            .sources_of(entry)
+            .iter()
+            .any(|&source| model.huggingface.tensors[source as usize].name == name),
+        (Item::Entry(entry), Convention::Megatron) => is_in(&|e| e == entry),
+    }
+}
+
+/// What the Hugging Face tensor does in the model.
+fn about(model: &Model, source: usize, facts: &mut Facts) {
+    let config = model.table.config();
+    let tensor = &model.huggingface.tensors[source];
+    let Some(role) = role(config, model.table.style(), &tensor.name) else {
+        return;
+    };
+    facts.add("role", format!("{}: {}", role.label(), does(role)));
+    let extents = extents(&config.text, role);
+    if !extents.is_empty() {
+        facts.add("extents", extents);
+    }
+    let first = model.entries_of(source).first().copied();
+    match first.map(|entry| model.table.entries()[entry].place) {
+        Some(Place::Layer(layer)) => {
+            let kind = kind_name(config.text.layer_types[layer]);
+            facts.add("layer", format!("{layer}, {kind}"));
+        }
+        Some(Place::Mtp(depth)) => {
+            let published = if depth == 0 {
+                "published name"
+            } else {
+                "our own name: one depth is published"
+            };
+            facts.add("mtp", format!("depth {}, {published}", depth + 1));
+        }
+        Some(Place::Embedding) if config.text.tie_word_embeddings => {
+            facts.add("tied", "the head is this tensor too");
+        }
+        _ => {}
+    }
+    facts.add("parameters", share(model, tensor.shape.elements()));
+    facts.add("starts as", starts(&config.text, role));
+    let decays = tensor.shape.0.len() >= 2;
+    facts.add("decay", if decays { "yes" } else { "no: one dimension" });
+}
+
 fn share(model: &Model, parameters: u64) -> String {
-    let total: u64 = model.tensors.iter().map(|t| t.shape.elements()).sum();
+    let total = model.tree(Side::HuggingFace).node(0).parameters;
     format!(
         "{} ({:.2} % of the model)",
         grouped(parameters),
@@ -78,256 +360,117 @@ fn share(model: &Model, parameters: u64) -> String {
     )
 }
 
-fn tensor(model: &Model, tensor: &TensorSpec) -> Detail {
-    let elements = tensor.shape.elements();
-    let mut facts = vec![
-        ("shape", tensor.shape.to_string()),
-        ("extents", extents(model.config, tensor.role)),
-        ("role", tensor.role.label().to_owned()),
-        ("does", does(tensor.role).to_owned()),
-        ("parameters", share(model, elements)),
-        ("bytes", bytes(model, elements)),
-        ("starts as", starts(model.config, tensor.role)),
-        (
-            "weight decay",
-            if tensor.shape.0.len() >= 2 {
-                "yes"
-            } else {
-                "no: one dimension"
+fn group(model: &Model, side: Side, row: &Row, node: u32) -> Detail {
+    let tree = model.tree(side);
+    let here = tree.node(node);
+    let mut facts = Facts::default();
+    facts.add("tensors", grouped(u64::from(here.tensors)));
+    facts.add("parameters", share(model, here.parameters));
+    facts.add("bytes", bytes(here.parameters, model.dtype()));
+    if here.problems > 0 {
+        facts.say("problems", format!("✗ {}", here.problems), FactTone::Bad);
+    }
+    if row.depth == 0 {
+        geometry(model, &mut facts);
+    }
+    // Parts of the same name but for a number are told together.
+    let mut bars: Vec<(String, usize, u64)> = Vec::new();
+    for child in tree.children(node) {
+        let label = tree.label(child);
+        let parameters = tree.node(child).parameters;
+        let stem = super::rows::numbered(label).map_or(label, |(stem, _)| stem);
+        match bars.last_mut() {
+            Some((last, count, sum)) if last == stem && stem != label => {
+                *count += 1;
+                *sum += parameters;
             }
-            .to_owned(),
-        ),
-    ];
-    match tensor.layer {
-        Some(LayerRef::Decoder(layer)) => {
-            let kind = model.config.layer_types[layer];
-            facts.insert(0, ("layer", format!("{layer}, {}", kind_name(kind))));
+            _ => bars.push((stem.to_owned(), 1, parameters)),
         }
-        Some(LayerRef::Mtp(index)) => {
-            let published = if index == 0 {
-                "published name"
-            } else {
-                "our own name: one depth is published"
-            };
-            facts.insert(0, ("mtp", format!("depth {}, {published}", index + 1)));
-        }
-        Some(LayerRef::Vision(block)) => {
-            facts.insert(0, ("block", format!("{block} of the vision tower")));
-        }
-        None => {}
     }
-    Detail {
-        title: tensor.name.clone(),
-        facts,
-        ..Detail::default()
-    }
-}
-
-fn group(model: &Model, row: &Row, tensors: usize, collapsed: bool) -> Detail {
-    let mut facts = vec![
-        ("tensors", tensors.to_string()),
-        ("parameters", share(model, row.parameters)),
-        ("bytes", bytes(model, row.parameters)),
-    ];
-    let config = model.config;
-    match row.key.as_str() {
-        "model" => {
-            let full = config
-                .layer_types
-                .iter()
-                .filter(|&&kind| kind == LayerKind::FullAttention)
-                .count();
-            let linear = config.num_hidden_layers - full;
-            facts.push((
-                "layers",
-                format!("{linear} gated delta net, {full} full attention"),
-            ));
-            facts.push((
-                "width",
-                format!(
-                    "hidden {}, mlp {}, vocabulary {}",
-                    config.hidden_size, config.intermediate_size, config.vocab_size
-                ),
-            ));
-            facts.push((
-                "attention",
-                format!(
-                    "{} heads of {}, {} key-value heads, {} rotated",
-                    config.num_attention_heads,
-                    config.head_dim,
-                    config.num_key_value_heads,
-                    config.rotary_dim()
-                ),
-            ));
-            facts.push((
-                "delta net",
-                format!(
-                    "{} key heads of {}, {} value heads of {}, {} taps",
-                    config.linear_num_key_heads,
-                    config.linear_key_head_dim,
-                    config.linear_num_value_heads,
-                    config.linear_value_head_dim,
-                    config.linear_conv_kernel_dim
-                ),
-            ));
-            let terms = flops_terms(config, model.seq_length as f64);
-            let total: f64 = terms.iter().map(|term| term.flops.0).sum();
-            facts.push((
-                "a token",
-                format!(
-                    "{} forward and backward at {} tokens",
-                    crate::base::Flops(total),
-                    model.seq_length
-                ),
-            ));
-        }
-        "mtp" => facts.push((
-            "predicts",
-            format!(
-                "{} tokens beyond the next one; embedding and head are the model's",
-                config.mtp_num_hidden_layers
-            ),
-        )),
-        _ => {}
-    }
-    let children = children(model, &row.key, collapsed);
-    let bars = children
-        .iter()
-        .map(|child| Bar {
-            label: child.label.clone(),
-            share: child.parameters as f64 / row.parameters.max(1) as f64,
-            text: match child.content {
-                Content::Tied => "tied".into(),
-                _ => count(child.parameters),
-            },
-        })
-        .collect();
+    let bars = bars.into_iter().map(|(stem, n, parameters)| Bar {
+        label: match (n, stem.as_str()) {
+            (1, "") => "1 of them".into(),
+            (1, _) => stem,
+            (n, "") => format!("{n} of them"),
+            (n, _) => format!("{n} {stem}*"),
+        },
+        share: parameters as f64 / here.parameters.max(1) as f64,
+        text: count(parameters),
+    });
     Detail {
         title: row.label.clone(),
-        facts,
+        facts: facts.0,
+        order: Vec::new(),
         bars_title: "parameters by part".into(),
-        bars,
+        bars: bars.collect(),
     }
 }
 
-/// The extents of a role in the model's own numbers.
-fn extents(config: &TextConfig, role: Role) -> String {
-    let h = format!("hidden {}", config.hidden_size);
-    let f = format!("mlp {}", config.intermediate_size);
-    let d = config.head_dim;
-    let heads = config.num_attention_heads;
-    let kv = format!("{} key-value heads * {d}", config.num_key_value_heads);
-    let value_heads = format!("{} value heads", config.linear_num_value_heads);
-    let value = format!("{value_heads} * {}", config.linear_value_head_dim);
-    let channels = format!(
-        "2 * {} key heads * {} + {value}",
-        config.linear_num_key_heads, config.linear_key_head_dim
+/// The model in its own numbers.
+fn geometry(model: &Model, facts: &mut Facts) {
+    let whole = model.table.config();
+    let config = &whole.text;
+    let full = config
+        .layer_types
+        .iter()
+        .filter(|&&kind| kind == LayerKind::FullAttention)
+        .count();
+    let linear = config.num_hidden_layers - full;
+    facts.add(
+        "layers",
+        format!("{linear} gated delta net, {full} full attention"),
     );
-    match role {
-        Role::Embedding | Role::Head => format!("vocabulary {} by {h}", config.vocab_size),
-        Role::Norm => "one gain a feature".into(),
-        Role::GdnNorm => format!("value head width {}", config.linear_value_head_dim),
-        Role::ALog | Role::DtBias => value_heads,
-        Role::Conv => format!("{channels} by 1 by {} taps", config.linear_conv_kernel_dim),
-        Role::Projection(projection) => match projection {
-            Projection::Q => format!("2 * {heads} heads * {d} by {h}"),
-            Projection::K | Projection::V => format!("{kv} by {h}"),
-            Projection::O => format!("{h} by {heads} heads * {d}"),
-            Projection::InQkv => format!("{channels} by {h}"),
-            Projection::InZ => format!("{value} by {h}"),
-            Projection::InB | Projection::InA => format!("{value_heads} by {h}"),
-            Projection::Out => format!("{h} by {value}"),
-            Projection::Gate | Projection::Up => format!("{f} by {h}"),
-            Projection::Down => format!("{h} by {f}"),
-            Projection::MtpFc => format!("{h} by 2 * {h}"),
-            _ => config
-                .moe
-                .as_ref()
-                .map_or_else(String::new, |moe| expert_extents(moe, &h, projection)),
-        },
-        // The screen shows text models, whose config says nothing about vision.
-        Role::Vision(_) | Role::VisionBias(_) => String::new(),
+    let mlp = match &config.moe {
+        None => format!("mlp {}", config.intermediate_size),
+        Some(moe) => format!(
+            "{} experts of {}, {} a token, shared {}",
+            moe.num_experts,
+            moe.moe_intermediate_size,
+            moe.num_experts_per_tok,
+            moe.shared_expert_intermediate_size
+        ),
+    };
+    facts.add(
+        "width",
+        format!(
+            "hidden {}, {mlp}, vocabulary {}",
+            config.hidden_size, config.vocab_size
+        ),
+    );
+    facts.add(
+        "attention",
+        format!(
+            "{} heads of {}, {} key-value heads",
+            config.num_attention_heads, config.head_dim, config.num_key_value_heads
+        ),
+    );
+    facts.add(
+        "delta net",
+        format!(
+            "{} key heads of {}, {} value heads of {}, {} taps",
+            config.linear_num_key_heads,
+            config.linear_key_head_dim,
+            config.linear_num_value_heads,
+            config.linear_value_head_dim,
+            config.linear_conv_kernel_dim
+        ),
+    );
+    if config.mtp_num_hidden_layers > 0 {
+        facts.add(
+            "mtp",
+            format!(
+                "{} tokens beyond the next one",
+                config.mtp_num_hidden_layers
+            ),
+        );
     }
-}
-
-/// The extents of a part of the experts; empty for all else.
-fn expert_extents(moe: &MoeConfig, h: &str, projection: Projection) -> String {
-    let experts = format!("{} experts", moe.num_experts);
-    let width = format!("width {}", moe.moe_intermediate_size);
-    let shared = format!("width {}", moe.shared_expert_intermediate_size);
-    match projection {
-        Projection::Router => format!("{experts} by {h}"),
-        Projection::ExpertsGateUp => format!("{experts} by 2 * {width} by {h}"),
-        Projection::ExpertsDown => format!("{experts} by {h} by {width}"),
-        Projection::ExpertGate | Projection::ExpertUp => format!("{width} by {h}"),
-        Projection::ExpertDown => format!("{h} by {width}"),
-        Projection::SharedGate | Projection::SharedUp => format!("{shared} by {h}"),
-        Projection::SharedDown => format!("{h} by {shared}"),
-        Projection::SharedExpertGate => format!("1 by {h}"),
-        _ => String::new(),
-    }
-}
-
-/// What a role does, in a sentence.
-fn does(role: Role) -> &'static str {
-    match role {
-        Role::Embedding => "turns a token into a vector",
-        Role::Head => "turns a vector into a score for every token",
-        Role::Norm => "scales a normalised vector by 1 + w",
-        Role::GdnNorm => "scales a head's normalised output by w, before its gate",
-        Role::ALog => "how fast a head's state decays: rate exp(A_log)",
-        Role::DtBias => "shifts the decay's time step before its softplus",
-        Role::Conv => "mixes each channel with its three predecessors",
-        Role::Projection(projection) => match projection {
-            Projection::Q => "makes queries and output gates, head by head",
-            Projection::K => "makes keys, shared by groups of query heads",
-            Projection::V => "makes values, shared by groups of query heads",
-            Projection::O => "brings attention's output back to the residual stream",
-            Projection::InQkv => "makes query, key and value for the convolution",
-            Projection::InZ => "makes the gate of the output norm",
-            Projection::InB => "makes beta, how much of a value is written",
-            Projection::InA => "makes the time step of the decay",
-            Projection::Out => "brings the state's output back to the residual stream",
-            Projection::Gate => "makes the gate, which passes through SiLU",
-            Projection::Up => "makes what the gate multiplies",
-            Projection::Down => "brings the MLP's output back to the residual stream",
-            Projection::MtpFc => {
-                "joins a later token's embedding with the hidden state, embedding first"
-            }
-            Projection::Router => "scores every expert for a token",
-            Projection::ExpertsGateUp => "makes gate and up of every expert, gate first",
-            Projection::ExpertsDown => "brings every expert's output back to the residual stream",
-            Projection::ExpertGate => "makes an expert's gate, which passes through SiLU",
-            Projection::ExpertUp => "makes what an expert's gate multiplies",
-            Projection::ExpertDown => "brings an expert's output back to the residual stream",
-            Projection::SharedGate => "makes the shared expert's gate",
-            Projection::SharedUp => "makes what the shared expert's gate multiplies",
-            Projection::SharedDown => {
-                "brings the shared expert's output back to the residual stream"
-            }
-            Projection::SharedExpertGate => "says how much of the shared expert a token takes",
-        },
-        Role::Vision(part) => match part {
-            VisionPart::PatchEmbed => "turns a patch of pixels into a vector",
-            VisionPart::Positions => "learned vector of a patch's place",
-            VisionPart::Norm => "scales a normalised vector by w",
-            VisionPart::Qkv => "makes query, key and value, one after the other",
-            VisionPart::Out => "brings attention's output back to the residual stream",
-            VisionPart::Fc1 => "widens, before the GELU",
-            VisionPart::Fc2 => "narrows, back to the residual stream",
-            VisionPart::MergerFc1 => "mixes the patches of a square",
-            VisionPart::MergerFc2 => "brings a square of patches to the text model's width",
-        },
-        Role::VisionBias(_) => "is added to the output",
-    }
-}
-
-/// What random initialisation gives.
-fn starts(config: &TextConfig, role: Role) -> String {
-    match role {
-        Role::Norm | Role::VisionBias(_) => "0".into(),
-        Role::GdnNorm | Role::DtBias | Role::Vision(VisionPart::Norm) => "1".into(),
-        Role::ALog => "log of uniform 0.01 .. 16".into(),
-        _ => format!("normal, deviation {}", config.initializer_range),
+    if let Some(vision) = &whole.vision {
+        facts.add(
+            "vision",
+            format!(
+                "{} blocks of {}, {} heads, patches of {}",
+                vision.depth, vision.hidden_size, vision.num_heads, vision.patch_size
+            ),
+        );
     }
 }

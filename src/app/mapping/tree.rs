@@ -1,344 +1,286 @@
-//! The tree of layers and tensors as rows.
+//! Names with dots as a tree.
 
-use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 
-use super::{Model, State};
-use crate::spec::{LayerKind, LayerRef};
+use super::Names;
 
-/// A line of the tree.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
-    /// How far it is indented.
-    pub depth: usize,
-    /// What names it while others open and close: `model/layers/0/mlp`.
-    pub key: String,
-    /// What it is called at its place.
-    pub label: String,
-    /// What it stands for.
-    pub content: Content,
-    /// Scalars in it.
+/// What stands for a name at the tree's end.
+#[derive(Debug, Clone, Copy)]
+pub struct Leaf {
+    /// Equal for tensors that are the same but for their name.
+    pub signature: u64,
+    /// Scalars.
     pub parameters: u64,
+    /// Whether something is wrong with it.
+    pub is_problem: bool,
 }
 
-/// What a row stands for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Content {
-    /// Other rows, shown below it while it is open.
-    Group {
-        /// Whether they are shown.
-        open: bool,
-        /// Tensors in it.
-        tensors: usize,
-    },
-    /// A tensor of [`Model::tensors`].
-    Tensor(usize),
-    /// Layers or depths equal to the one above.
-    Same {
-        /// How many.
-        count: usize,
-        /// Which one they equal: `layer 0`.
-        to: String,
-        /// Which they are: `1-2, 4-6`.
-        list: String,
-    },
-    /// The head that is the embedding.
-    Tied,
+/// A group or a tensor.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// The group that it is in; the root is its own.
+    pub parent: u32,
+    /// First and last of what is in it; 0 for none, since the root is in nothing.
+    first: u32,
+    last: u32,
+    /// The next one in its group; 0 for none.
+    next: u32,
+    /// Its part of a name.
+    label: (u32, u32),
+    /// The name that ends here.
+    pub leaf: Option<u32>,
+    /// Names below, itself counted.
+    pub tensors: u32,
+    /// Of them, those with a problem.
+    pub problems: u32,
+    /// Scalars below.
+    pub parameters: u64,
+    /// Equal for groups that hold the same under the same labels.
+    pub signature: u64,
 }
 
-/// The rows that the screen shows: the tree, or the matches of a search as a flat list of full names.
-pub fn rows(model: &Model, state: &State) -> Vec<Row> {
-    if state.query.is_empty() {
-        return tree(model, &Open::These(&state.open), state.collapsed);
-    }
-    let mut matching: Vec<(u32, usize)> = (0..model.tensors.len())
-        .filter_map(|index| Some((state.query.score(&model.tensors[index].name)?, index)))
-        .collect();
-    // The best match first; equal ones stay in the model's order.
-    matching.sort_by_key(|&(score, _)| Reverse(score));
-    matching
+/// Names as a tree; what they share up to a dot is a group.
+#[derive(Debug, Clone)]
+pub struct Tree {
+    /// The names, which leaves are numbers of.
+    pub names: Names,
+    nodes: Vec<Node>,
+}
+
+/// The root.
+pub(super) const ROOT: u32 = 0;
+
+/// Mixes `value` into a hash.
+pub(super) fn mix(hash: u64, value: u64) -> u64 {
+    (hash ^ value)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .rotate_left(29)
+}
+
+/// Mixes a text into a hash.
+pub(super) fn mix_text(hash: u64, text: &str) -> u64 {
+    text.bytes()
+        .fold(mix(hash, text.len() as u64), |h, b| mix(h, u64::from(b)))
+}
+
+/// The parts of a name: `weight` and `bias` stay with what they are of.
+fn parts(name: &str) -> impl Iterator<Item = &str> {
+    let stem = name
+        .strip_suffix(".weight")
+        .or_else(|| name.strip_suffix(".bias"))
+        .unwrap_or(name);
+    let last = stem.rfind('.').map_or(0, |dot| dot + 1);
+    let groups = (last > 0).then(|| &name[..last.saturating_sub(1)]);
+    groups
         .into_iter()
-        .map(|(_, index)| {
-            let tensor = &model.tensors[index];
-            Row {
-                depth: 0,
-                key: tensor.name.clone(),
-                label: tensor.name.clone(),
-                content: Content::Tensor(index),
-                parameters: tensor.shape.elements(),
-            }
-        })
-        .collect()
+        .flat_map(|groups| groups.split('.'))
+        .chain(std::iter::once(&name[last..]))
 }
 
-/// The rows one level below the group of `key`, whether it is open or not.
-pub(super) fn children(model: &Model, key: &str, collapsed: bool) -> Vec<Row> {
-    let mut all = tree(model, &Open::All, collapsed).into_iter();
-    let Some(group) = all.find(|row| row.key == key) else {
-        return Vec::new();
-    };
-    all.take_while(|row| row.depth > group.depth)
-        .filter(|row| row.depth == group.depth + 1)
-        .collect()
-}
-
-/// Numbers as ranges: `0-2, 4-6, 8`.
-pub(super) fn ranges(numbers: &[usize]) -> String {
-    let mut parts: Vec<(usize, usize)> = Vec::new();
-    for &n in numbers {
-        match parts.last_mut() {
-            Some((_, last)) if *last + 1 == n => *last = n,
-            _ => parts.push((n, n)),
-        }
-    }
-    let text = |(first, last): (usize, usize)| {
-        if first == last {
-            first.to_string()
-        } else {
-            format!("{first}-{last}")
-        }
-    };
-    parts.into_iter().map(text).collect::<Vec<_>>().join(", ")
-}
-
-/// The kind of a layer for people.
-pub(super) fn kind_name(kind: LayerKind) -> &'static str {
-    match kind {
-        LayerKind::LinearAttention => "gated delta net",
-        LayerKind::FullAttention => "full attention",
-    }
-}
-
-/// Which groups are open.
-enum Open<'a> {
-    All,
-    These(&'a BTreeSet<String>),
-}
-
-fn tree(model: &Model, open: &Open, collapsed: bool) -> Vec<Row> {
-    let mut tree = Tree {
-        model,
-        open,
-        rows: Vec::new(),
-    };
-    let of = |wanted: &dyn Fn(Option<LayerRef>) -> bool| -> Vec<usize> {
-        (0..model.tensors.len())
-            .filter(|&index| wanted(model.tensors[index].layer))
-            .collect()
-    };
-    let decoder = of(&|layer| !matches!(layer, Some(LayerRef::Mtp(_))));
-    tree.group(0, "model", model.name, &decoder, &|tree| {
-        let layers = of(&|layer| matches!(layer, Some(LayerRef::Decoder(_))));
-        tree.tensor(1, "embed_tokens.weight", 0);
-        tree.group(1, "model/layers", "layers", &layers, &|tree| {
-            if collapsed {
-                tree.layers_by_kind();
-            } else {
-                tree.every_layer();
-            }
-        });
-        let rest = of(&|layer| layer.is_none());
-        for &index in &rest[1..] {
-            let name = &model.tensors[index].name;
-            let label = name.strip_prefix("model.").unwrap_or(name).to_owned();
-            tree.tensor(1, &label, index);
-        }
-        if model.config.tie_word_embeddings {
-            tree.rows.push(Row {
-                depth: 1,
-                key: "model/head".into(),
-                label: "lm_head.weight".into(),
-                content: Content::Tied,
-                parameters: 0,
-            });
-        }
-    });
-    let depths = model.config.mtp_num_hidden_layers;
-    if depths > 0 {
-        let mtp = of(&|layer| matches!(layer, Some(LayerRef::Mtp(_))));
-        tree.group(0, "mtp", "mtp", &mtp, &|tree| tree.mtp(depths, collapsed));
-    }
-    tree.rows
-}
-
-struct Tree<'a> {
-    model: &'a Model<'a>,
-    open: &'a Open<'a>,
-    rows: Vec<Row>,
-}
-
-impl Tree<'_> {
-    fn parameters(&self, tensors: &[usize]) -> u64 {
-        tensors
-            .iter()
-            .map(|&index| self.model.tensors[index].shape.elements())
-            .sum()
-    }
-
-    fn tensor(&mut self, depth: usize, label: &str, index: usize) {
-        self.rows.push(Row {
-            depth,
-            key: self.model.tensors[index].name.clone(),
-            label: label.to_owned(),
-            content: Content::Tensor(index),
-            parameters: self.model.tensors[index].shape.elements(),
-        });
-    }
-
-    fn group(
-        &mut self,
-        depth: usize,
-        key: &str,
-        label: &str,
-        tensors: &[usize],
-        inside: &dyn Fn(&mut Self),
-    ) {
-        let open = match self.open {
-            Open::All => true,
-            Open::These(keys) => keys.contains(key),
-        };
-        self.rows.push(Row {
-            depth,
-            key: key.to_owned(),
-            label: label.to_owned(),
-            content: Content::Group {
-                open,
-                tensors: tensors.len(),
-            },
-            parameters: self.parameters(tensors),
-        });
-        if open {
-            inside(self);
-        }
-    }
-
-    fn of_layer(&self, layer: LayerRef) -> Vec<usize> {
-        (0..self.model.tensors.len())
-            .filter(|&index| self.model.tensors[index].layer == Some(layer))
-            .collect()
-    }
-
-    /// One group a kind: its first layer, and which others equal it.
-    fn layers_by_kind(&mut self) {
-        let kinds = &self.model.config.layer_types;
-        for kind in [LayerKind::LinearAttention, LayerKind::FullAttention] {
-            let layers: Vec<usize> = (0..kinds.len()).filter(|&i| kinds[i] == kind).collect();
-            let Some((&first, others)) = layers.split_first() else {
-                continue;
-            };
-            let tensors: Vec<usize> = layers
-                .iter()
-                .flat_map(|&layer| self.of_layer(LayerRef::Decoder(layer)))
-                .collect();
-            let name = kind_name(kind);
-            let key = format!("model/layers/{name}");
-            let label = format!("{name} x {}", layers.len());
-            self.group(2, &key, &label, &tensors, &|tree| {
-                tree.layer(3, first, &first.to_string());
-                tree.same(
-                    3,
-                    others,
-                    &format!("layer {first}"),
-                    LayerRef::Decoder(first),
-                );
-            });
-        }
-    }
-
-    fn every_layer(&mut self) {
-        for (layer, &kind) in self.model.config.layer_types.iter().enumerate() {
-            self.layer(2, layer, &format!("{layer} {}", kind_name(kind)));
-        }
-    }
-
-    fn layer(&mut self, depth: usize, layer: usize, label: &str) {
-        let tensors = self.of_layer(LayerRef::Decoder(layer));
-        let prefix = format!("model.layers.{layer}.");
-        let items = self.items(&tensors, |name| {
-            name.strip_prefix(&prefix).unwrap_or(name).to_owned()
-        });
-        let key = format!("model/layers/{layer}");
-        self.group(depth, &key, label, &tensors, &|tree| {
-            tree.nested(depth + 1, &key, &items);
-        });
-    }
-
-    /// A row for layers that equal the one above.
-    fn same(&mut self, depth: usize, others: &[usize], to: &str, one: LayerRef) {
-        let (Some(first), Some(last)) = (others.first(), others.last()) else {
-            return;
-        };
-        let label = if first == last {
-            first.to_string()
-        } else {
-            format!("{first} .. {last}")
-        };
-        let each = self.parameters(&self.of_layer(one));
-        self.rows.push(Row {
-            depth,
-            key: format!("same/{to}"),
-            label,
-            content: Content::Same {
-                count: others.len(),
-                to: to.to_owned(),
-                list: ranges(others),
-            },
-            parameters: others.len() as u64 * each,
-        });
-    }
-
-    fn mtp(&mut self, depths: usize, collapsed: bool) {
-        let shown = if collapsed { 1 } else { depths };
-        for index in 0..shown {
-            let tensors = self.of_layer(LayerRef::Mtp(index));
-            let inner = format!("mtp.layers.{index}.");
-            let own = format!("mtp.{index}.");
-            let items = self.items(&tensors, |name| {
-                if let Some(rest) = name.strip_prefix(&inner) {
-                    return format!("{}.{rest}", kind_name(LayerKind::FullAttention));
+impl Tree {
+    /// The tree of `names`, in their order, with what `leaf` says of each.
+    pub fn new(names: Names, leaf: impl Fn(usize) -> Leaf) -> Self {
+        let mut nodes = vec![Node::new(ROOT, (0, 0))];
+        let mut groups: HashMap<(u32, &str), u32> = HashMap::new();
+        // Groups of the name before, each with its label: most names go on in them.
+        let mut path: Vec<(u32, &str)> = Vec::new();
+        for index in 0..names.len() {
+            let name = names.get(index);
+            let mut at = ROOT;
+            let mut offset = names.start(index);
+            let mut depth = 0;
+            let mut parts = parts(name).peekable();
+            while let Some(label) = parts.next() {
+                let place = (offset, label.len() as u32);
+                offset += place.1 + 1;
+                if parts.peek().is_none() {
+                    let node = add(&mut nodes, at, place);
+                    nodes[node as usize].leaf = Some(index as u32);
+                    break;
                 }
-                let rest = name.strip_prefix(&own);
-                rest.or(name.strip_prefix("mtp."))
-                    .unwrap_or(name)
-                    .to_owned()
-            });
-            let key = format!("mtp/{index}");
-            let label = format!("depth {}", index + 1);
-            self.group(1, &key, &label, &tensors, &|tree| {
-                tree.nested(2, &key, &items);
-            });
+                at = match path.get(depth) {
+                    Some(&(node, same)) if same == label => node,
+                    _ => {
+                        path.truncate(depth);
+                        let node = *groups
+                            .entry((at, label))
+                            .or_insert_with(|| add(&mut nodes, at, place));
+                        path.push((node, label));
+                        node
+                    }
+                };
+                depth += 1;
+            }
+            path.truncate(depth);
         }
-        let others: Vec<usize> = (shown + 1..=depths).collect();
-        self.same(1, &others, "depth 1", LayerRef::Mtp(0));
+        drop(groups);
+        let mut tree = Self { names, nodes };
+        tree.sum(leaf);
+        tree
     }
 
-    fn items(&self, tensors: &[usize], short: impl Fn(&str) -> String) -> Vec<(String, usize)> {
-        tensors
-            .iter()
-            .map(|&index| (short(&self.model.tensors[index].name), index))
-            .collect()
+    /// Adds up from the leaves; whatever is in a group has a higher number than it.
+    fn sum(&mut self, leaf: impl Fn(usize) -> Leaf) {
+        for index in (0..self.nodes.len()).rev() {
+            let node = &mut self.nodes[index];
+            if let Some(name) = node.leaf {
+                let leaf = leaf(name as usize);
+                node.tensors = 1;
+                node.problems = u32::from(leaf.is_problem);
+                node.parameters = leaf.parameters;
+                node.signature = mix(leaf.signature, 1);
+            }
+            let node = self.nodes[index].clone();
+            if index == ROOT as usize {
+                break;
+            }
+            let (start, len) = node.label;
+            let hash = mix_text(node.signature, self.names.part(start, len));
+            let parent = &mut self.nodes[node.parent as usize];
+            parent.tensors += node.tensors;
+            parent.problems += node.problems;
+            parent.parameters += node.parameters;
+            parent.signature = parent.signature.wrapping_add(mix(hash, 2));
+        }
     }
 
-    /// Names as a tree: what neighbours share up to a dot becomes a group.
-    fn nested(&mut self, depth: usize, key: &str, items: &[(String, usize)]) {
-        let head = |name: &str| match name.split_once('.') {
-            Some((head, rest)) if rest != "weight" => Some(head.to_owned()),
-            _ => None,
-        };
-        for run in items.chunk_by(|a, b| head(&a.0).is_some() && head(&a.0) == head(&b.0)) {
-            let Some(name) = head(&run[0].0) else {
-                self.tensor(depth, &run[0].0, run[0].1);
-                continue;
-            };
-            let inner: Vec<(String, usize)> = run
-                .iter()
-                .map(|(item, index)| (item[name.len() + 1..].to_owned(), *index))
-                .collect();
-            let tensors: Vec<usize> = run.iter().map(|&(_, index)| index).collect();
-            let key = format!("{key}/{name}");
-            self.group(depth, &key, &name, &tensors, &|tree| {
-                tree.nested(depth + 1, &key, &inner);
-            });
+    /// A node.
+    pub fn node(&self, node: u32) -> &Node {
+        &self.nodes[node as usize]
+    }
+
+    /// What a node is called in its group.
+    pub fn label(&self, node: u32) -> &str {
+        let (start, len) = self.node(node).label;
+        self.names.part(start, len)
+    }
+
+    /// What is in a group.
+    pub fn children(&self, node: u32) -> impl Iterator<Item = u32> + '_ {
+        let first = self.node(node).first;
+        std::iter::successors(Some(first), |&node| Some(self.node(node).next))
+            .take_while(|&node| node != ROOT)
+    }
+
+    /// The only thing in a group, if there is one; layers keep their own row.
+    pub fn only(&self, node: u32) -> Option<u32> {
+        let group = self.node(node);
+        let is_number = |node| self.label(node).bytes().all(|b| b.is_ascii_digit());
+        (group.first != ROOT && group.first == group.last && !is_number(group.first))
+            .then_some(group.first)
+    }
+
+    /// Labels from the root, with dots.
+    pub fn path(&self, node: u32) -> String {
+        let mut labels = Vec::new();
+        let mut at = node;
+        while at != ROOT {
+            labels.push(self.label(at));
+            at = self.node(at).parent;
         }
+        labels.reverse();
+        labels.join(".")
+    }
+
+    /// A node and the groups around it, from the inside.
+    pub fn way(&self, node: u32) -> Vec<u32> {
+        let around = |&node: &u32| (node != ROOT).then(|| self.node(node).parent);
+        let mut way: Vec<u32> = std::iter::successors(Some(node), around).collect();
+        way.retain(|&node| node != ROOT);
+        way
+    }
+
+    /// Paths of the groups around a node, the outermost first, a group of one thing joined with it.
+    pub fn groups_around(&self, node: u32) -> Vec<String> {
+        let mut paths = Vec::new();
+        let mut at = self.node(node).parent;
+        while at != ROOT {
+            if self.only(at).is_none() {
+                paths.push(self.path(at));
+            }
+            at = self.node(at).parent;
+        }
+        paths.reverse();
+        paths
+    }
+
+    /// The node of a name.
+    pub fn find(&self, leaf: u32) -> Option<u32> {
+        let found = self.nodes.iter().position(|node| node.leaf == Some(leaf))?;
+        Some(found as u32)
+    }
+}
+
+impl Node {
+    fn new(parent: u32, label: (u32, u32)) -> Self {
+        Self {
+            parent,
+            first: ROOT,
+            last: ROOT,
+            next: ROOT,
+            label,
+            leaf: None,
+            tensors: 0,
+            problems: 0,
+            parameters: 0,
+            signature: 0,
+        }
+    }
+}
+
+fn add(nodes: &mut Vec<Node>, parent: u32, label: (u32, u32)) -> u32 {
+    let new = nodes.len() as u32;
+    nodes.push(Node::new(parent, label));
+    let group = &mut nodes[parent as usize];
+    let before = std::mem::replace(&mut group.last, new);
+    if before == ROOT {
+        group.first = new;
+    } else {
+        nodes[before as usize].next = new;
+    }
+    new
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(names: &[&str]) -> Tree {
+        Tree::new(Names::new(names.iter().copied()), |i| Leaf {
+            signature: 7,
+            parameters: 10,
+            is_problem: i == 1,
+        })
+    }
+
+    #[test]
+    fn names_that_return_to_a_group_are_in_it_once() {
+        let tree = tree(&["m.a.w0", "m.b.w0", "m.a.w1", "m.b.w1", "norm.weight"]);
+        let top: Vec<&str> = tree.children(ROOT).map(|n| tree.label(n)).collect();
+        assert_eq!(top, ["m", "norm.weight"]);
+        let m = tree.children(ROOT).next().expect("it was added");
+        let inside: Vec<(String, u32, u32)> = tree
+            .children(m)
+            .map(|n| (tree.path(n), tree.node(n).tensors, tree.node(n).problems))
+            .collect();
+        assert_eq!(inside, [("m.a".into(), 2, 0), ("m.b".into(), 2, 1)]);
+        assert_eq!(tree.node(ROOT).parameters, 50);
+        assert_eq!(
+            tree.find(4).map(|n| tree.path(n)),
+            Some("norm.weight".into())
+        );
+    }
+
+    #[test]
+    fn equal_groups_have_equal_signatures() {
+        let tree = tree(&["l.0.q.weight", "l.0.k", "l.1.q.weight", "l.1.k", "l.2.k"]);
+        let layers = tree.only(ROOT).expect("one group");
+        let signatures: Vec<u64> = tree
+            .children(layers)
+            .map(|n| tree.node(n).signature)
+            .collect();
+        assert_eq!(signatures[0], signatures[1]);
+        assert_ne!(signatures[0], signatures[2]);
+        assert_eq!(tree.only(layers), None);
     }
 }

@@ -1,74 +1,138 @@
 //! What happens on the Mapping screen.
 
-use crate::app::dialog::{Form, Purpose};
-use crate::app::mapping::{Content, Message, Pane, Row, model, rows};
+mod open;
+mod walk;
+
+use crate::app::dialog::{Dialog, View};
+use crate::app::mapping::{
+    Content, CutAxis, Effect as Work, Item, Message, Pane, Progress, Reading, ValuesOf, degrees,
+    holdings, layout, read_element, trace_lines,
+};
 use crate::app::search::Query;
-use crate::app::{Action, Effect, State, list};
+use crate::app::{Action, Effect, Screen, State, Tone, list};
+
+pub use open::{accept, choose};
+
+/// Largest degree that the screen tries out.
+const LARGEST: usize = 1024;
 
 /// Actions of the status line.
 pub const HINTS: &[Action] = &[
-    Action::Open,
+    Action::OtherSide,
+    Action::NextUnmapped,
     Action::CollapseLayers,
-    Action::Search,
+    Action::OpenModel,
+    Action::CutAxis,
+    Action::TraceElement,
+    Action::ValueStatistics,
+    Action::VerifyRoundTrip,
     Action::Copy,
-    Action::GoRecipes,
-    Action::GoLayout,
 ];
 
 /// Why an action cannot run now.
 pub fn unavailable(state: &State, action: Action) -> Option<String> {
-    if state.selected_recipe().is_none() {
+    let screen = &state.mapping;
+    let Some(model) = screen.model() else {
         return match action {
-            Action::Open | Action::CollapseLayers | Action::Copy => {
-                Some("no valid recipe is selected".into())
+            Action::OpenModel => None,
+            Action::Open | Action::Copy | Action::Export | Action::Search => {
+                Some("no valid recipe is selected, and no model is open".into())
             }
-            _ => later(action),
+            _ if action.scope() == crate::app::Scope::On(Screen::Mapping) => {
+                Some("no valid recipe is selected, and no model is open".into())
+            }
+            _ => None,
         };
-    }
-    later(action)
-}
-
-/// What this version has no view for yet.
-fn later(action: Action) -> Option<String> {
+    };
+    let degree = screen.axis.of(&degrees(state));
+    let name = screen.axis.name();
+    let no_files = || Some("no files are open; the open model key opens a directory".to_owned());
     match action {
-        Action::OtherSide
-        | Action::UnmappedOnly
-        | Action::ShardGrid
-        | Action::VerifyRoundTrip
-        | Action::NextUnmapped
-        | Action::PreviousUnmapped => Some("Megatron's side is not in this version".into()),
-        Action::ValueStatistics => Some("reading values is not in this version".into()),
-        Action::Export => Some("nothing to export here".into()),
+        Action::UnmappedOnly | Action::NextUnmapped | Action::PreviousUnmapped => {
+            if model.files.is_none() {
+                no_files()
+            } else if model.problems().is_empty() {
+                Some("every tensor has its partner".into())
+            } else {
+                None
+            }
+        }
+        Action::CutMore if degree >= LARGEST => Some(format!("{name} is {degree} already")),
+        Action::CutLess if degree == 1 => Some(format!("{name} is 1 already")),
+        Action::ResetCut if screen.cut.is_none() => Some("nothing is changed".into()),
+        Action::TraceElement => layout(state)?.err(),
+        Action::ValueStatistics => values_of(state).err(),
+        Action::VerifyRoundTrip => {
+            Some("the round trip is not verified from the screen in this version".into())
+        }
         _ => None,
     }
+}
+
+/// Which stored tensor `i` reads: that of the item under the cursor, of several the first, or the next one when asked again.
+fn values_of(state: &State) -> Result<ValuesOf, String> {
+    let screen = &state.mapping;
+    let model = screen.model().ok_or("no model is open")?;
+    let Some(files) = &model.files else {
+        return Err("no files are open; the open model key opens a directory".into());
+    };
+    let item = screen.item().ok_or("the cursor is on no tensor")?;
+    let stored = model.stored_of(item);
+    let at = |stored| ValuesOf {
+        path: files.path.clone(),
+        stored,
+    };
+    let before = screen.values.as_ref().map(|(of, _)| of.stored);
+    let next = before
+        .and_then(|before| stored.iter().position(|&s| s == before))
+        .map_or(0, |at| (at + 1) % stored.len().max(1));
+    stored
+        .get(next)
+        .map(|&stored| at(stored))
+        .ok_or_else(|| "the files do not have it".to_owned())
 }
 
 /// Carries out an action of the screen.
 pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
     match action {
+        Action::OpenModel => open::choose_model(state),
+        Action::OtherSide => other_side(state),
         Action::NextPane | Action::PreviousPane => {
             state.mapping.focus = match state.mapping.focus {
                 Pane::Tree => Pane::Detail,
                 Pane::Detail => Pane::Tree,
             };
         }
-        Action::Back => state.mapping.focus = Pane::Tree,
+        Action::Back => return back(state),
         Action::CollapseLayers => {
-            let key = under_cursor(state).map(|row| row.key);
-            state.mapping.collapsed = !state.mapping.collapsed;
-            follow(state, key.as_deref());
+            walk::keep(state, |screen| screen.collapse(!screen.collapsed));
         }
+        Action::UnmappedOnly => walk::keep(state, |screen| screen.unmapped = !screen.unmapped),
+        Action::NextUnmapped => next_problem(state, 1),
+        Action::PreviousUnmapped => next_problem(state, -1),
+        Action::ShardGrid => state.mapping.grid = !state.mapping.grid,
+        Action::CutAxis => state.mapping.axis = state.mapping.axis.next(),
+        Action::CutMore => change(state, |degree| 2 * degree),
+        Action::CutLess => change(state, |degree| degree.div_ceil(2)),
+        Action::ResetCut => (state.mapping.cut, state.mapping.rank) = (None, 0),
+        Action::TraceElement => open::ask_element(state),
+        Action::Export => open::ask_export(state),
+        Action::ValueStatistics => return read_values(state),
+        Action::VerifyRoundTrip => return verify(state),
         Action::Copy => {
-            let name = under_cursor(state).map(|row| name(state, &row));
+            let name = state
+                .mapping
+                .present()
+                .map(|row| full_name(state, &row.content, &row.label));
             return name.map(Effect::Copy).into_iter().collect();
         }
         _ if state.mapping.focus == Pane::Detail => scroll(state, action),
-        Action::Open => toggle(state, None),
-        Action::MoveRight => right(state),
-        Action::MoveLeft => left(state),
-        Action::NextMatch => step(state, Action::MoveDown),
-        Action::PreviousMatch => step(state, Action::MoveUp),
-        _ => step(state, action),
+        Action::Open => walk::toggle(state, None),
+        Action::MoveRight => walk::right(state),
+        Action::MoveLeft => walk::left(state),
+        Action::NextMatch => walk::step(state, Action::MoveDown),
+        Action::PreviousMatch => walk::step(state, Action::MoveUp),
+        _ => walk::step(state, action),
     }
     vec![]
 }
@@ -80,15 +144,17 @@ pub fn query(state: &State) -> Option<&Query> {
 
 /// A new search; when it is over, the tree opens at the tensor that was found.
 pub fn search(state: &mut State, query: Query) -> Vec<Effect> {
-    let found = under_cursor(state).filter(|_| !state.mapping.query.is_empty());
+    let found = state
+        .mapping
+        .present()
+        .filter(|_| !state.mapping.query.is_empty());
     state.mapping.query = query;
+    (state.mapping.scroll, state.mapping.rank) = (0, 0);
     if !state.mapping.query.is_empty() {
         state.mapping.cursor = 0;
-        state.mapping.scroll = 0;
-    } else if let Some(row) = found {
-        reveal(state, &row.key);
+    } else if let Some(Content::Tensor(name)) = found.map(|row| row.content) {
+        walk::reveal(state, name);
     }
-    clamp(state);
     vec![]
 }
 
@@ -96,170 +162,262 @@ pub fn search(state: &mut State, query: Query) -> Vec<Effect> {
 pub fn click(state: &mut State, pane: usize, row: Option<usize>) -> Vec<Effect> {
     if pane == Pane::Detail as usize {
         state.mapping.focus = Pane::Detail;
+        if let Some(rank) = row {
+            state.mapping.rank = rank;
+        }
         return vec![];
     }
     state.mapping.focus = Pane::Tree;
     if let Some(row) = row {
         if row == state.mapping.cursor {
-            toggle(state, None);
+            walk::toggle(state, None);
         } else {
-            state.mapping.cursor = row;
-            state.mapping.scroll = 0;
-            clamp(state);
+            walk::go(state, row.min(state.mapping.len().saturating_sub(1)));
         }
     }
     vec![]
 }
 
-/// A form of the screen was filled in; there are none.
-pub fn accept(_state: &mut State, _form: &Form) -> Result<Vec<Effect>, String> {
-    Ok(vec![])
-}
-
-/// An answer of a choice of the screen was chosen; there are none.
-pub fn choose(_state: &mut State, _purpose: &Purpose, _answer: usize) -> Vec<Effect> {
-    vec![]
+/// Makes the screen fit the selected recipe and its own filters; called after every message.
+pub(super) fn refresh(state: &mut State) {
+    if state.screen != Screen::Mapping {
+        return;
+    }
+    let selected = state.recipes.selected();
+    let selected = selected.and_then(|entry| Some((&entry.path, &entry.good.as_ref()?.recipe)));
+    state.mapping.refresh(selected);
 }
 
 /// Takes up what the outside world tells.
-pub fn message(_state: &mut State, message: Message) -> Vec<Effect> {
-    match message {}
+pub fn message(state: &mut State, message: Message) -> Vec<Effect> {
+    match message {
+        Message::Opened(origin, result) => {
+            // What was asked for before the last question is not wanted any more.
+            if state.mapping.opening.as_ref() != Some(&origin) {
+                return vec![];
+            }
+            state.mapping.opening = None;
+            match result {
+                Ok(model) => {
+                    let problems = model.0.problems().len();
+                    if problems > 0 {
+                        state.say(
+                            Tone::Bad,
+                            format!("{problems} problems; ] goes through them"),
+                        );
+                    }
+                    // A directory's own names lead.
+                    state.mapping.side = model.0.files_side().unwrap_or(state.mapping.side);
+                    state.mapping.opened = Some(model);
+                    state.mapping.query = Query::default();
+                    state.mapping.adopt();
+                }
+                Err(why) => state.say(Tone::Bad, why),
+            }
+        }
+        Message::Values(of, result) => {
+            if let Some((wanted, reading)) = &mut state.mapping.values
+                && *wanted == of
+            {
+                match result {
+                    Ok(Some(values)) => *reading = Reading::Done(values),
+                    Ok(None) => state.mapping.values = None,
+                    Err(why) => *reading = Reading::Failed(why),
+                }
+            }
+        }
+        Message::Verifying(progress) => {
+            if let Some((so_far, _)) = &mut state.mapping.verification {
+                *so_far = progress;
+            }
+        }
+        Message::Verified(result) => {
+            let Some((_, reading)) = &mut state.mapping.verification else {
+                return vec![];
+            };
+            match result {
+                Ok(Some(report)) => {
+                    let (tone, text) = if report.different.is_empty() {
+                        (
+                            Tone::Good,
+                            format!("{} tensors came back with the same bits", report.exact),
+                        )
+                    } else {
+                        (
+                            Tone::Bad,
+                            format!("{} tensors did not come back", report.different.len()),
+                        )
+                    };
+                    *reading = Reading::Done(report);
+                    state.say(tone, text);
+                }
+                Ok(None) => state.mapping.verification = None,
+                Err(why) => {
+                    *reading = Reading::Failed(why.clone());
+                    state.say(Tone::Bad, why);
+                }
+            }
+        }
+    }
+    vec![]
 }
 
-fn present_rows(state: &State) -> Vec<Row> {
-    model(state).map_or_else(Vec::new, |model| rows(&model, &state.mapping))
-}
-
-fn under_cursor(state: &State) -> Option<Row> {
-    let mut rows = present_rows(state);
-    let at = state.mapping.cursor.min(rows.len().checked_sub(1)?);
-    Some(rows.swap_remove(at))
+/// Gives up what is going on; else goes back to the tree.
+fn back(state: &mut State) -> Vec<Effect> {
+    let is_going = |values: &Option<(ValuesOf, _)>| matches!(values, Some((_, Reading::Going)));
+    if is_going(&state.mapping.values) {
+        state.mapping.values = None;
+        return vec![Effect::Mapping(Work::StopValues)];
+    }
+    if matches!(state.mapping.verification, Some((_, Reading::Going))) {
+        state.mapping.verification = None;
+        return vec![Effect::Mapping(Work::StopVerify)];
+    }
+    state.mapping.focus = Pane::Tree;
+    vec![]
 }
 
 /// The full name of what a row stands for.
-fn name(state: &State, row: &Row) -> String {
-    match (&row.content, model(state)) {
-        (Content::Tensor(index), Some(model)) => model.tensors[*index].name.clone(),
-        (Content::Same { list, .. }, _) => list.clone(),
-        _ => row.label.clone(),
+fn full_name(state: &State, content: &Content, label: &str) -> String {
+    let Some(model) = state.mapping.model() else {
+        return label.to_owned();
+    };
+    let tree = model.tree(state.mapping.side);
+    match content {
+        Content::Tensor(name) => tree.names.get(*name as usize).to_owned(),
+        Content::Group { node, .. } => tree.path(*node),
+        Content::Same { .. } => label.to_owned(),
     }
 }
 
-fn clamp(state: &mut State) {
-    let last = present_rows(state).len().saturating_sub(1);
-    state.mapping.cursor = state.mapping.cursor.min(last);
-}
-
-fn step(state: &mut State, action: Action) {
-    let len = present_rows(state).len();
-    if let Some(cursor) = list::moved(state.mapping.cursor, len, action, state.half_page()) {
-        state.mapping.cursor = cursor;
-        state.mapping.scroll = 0;
+/// Lets the other side lead, with the cursor on the partner of what it was on.
+fn other_side(state: &mut State) {
+    let screen = &mut state.mapping;
+    let partner = screen.item().and_then(|item| {
+        let model = screen.model()?;
+        match item {
+            Item::Entry(entry) => model.sources_of(entry).first().copied(),
+            Item::Source(source) => model.entries_of(source).first().map(|&entry| entry as u32),
+            Item::Extra(_) => None,
+        }
+    });
+    screen.lead(screen.side.other());
+    if screen.query.is_empty()
+        && let Some(partner) = partner
+    {
+        walk::reveal(state, partner);
     }
 }
 
+/// Goes to the next problem of the files, or the one before, round and round.
+fn next_problem(state: &mut State, by: isize) {
+    let screen = &state.mapping;
+    let Some(model) = screen.model().cloned() else {
+        return;
+    };
+    let problems = model.problems();
+    let len = problems.len() as isize;
+    let at = match screen.problem {
+        Some(at) => (at as isize + by).rem_euclid(len.max(1)),
+        None if by < 0 => len - 1,
+        None => 0,
+    } as usize;
+    let (Some(problem), Some(side)) = (problems.get(at), model.files_side()) else {
+        return;
+    };
+    let text = format!("{} of {}: {problem}", at + 1, problems.len());
+    let name = model.named_by(problem);
+    state.mapping.problem = Some(at);
+    state.mapping.lead(side);
+    state.mapping.query = Query::default();
+    if let Some(name) = name {
+        walk::reveal(state, name);
+    }
+    state.say(Tone::Bad, text);
+}
+
+fn change(state: &mut State, new: impl Fn(usize) -> usize) {
+    let degrees = degrees(state);
+    let axis: CutAxis = state.mapping.axis;
+    state.mapping.cut = Some(axis.with(degrees, new(axis.of(&degrees))));
+    state.mapping.rank = 0;
+}
+
+fn read_values(state: &mut State) -> Vec<Effect> {
+    let Ok(of) = values_of(state) else {
+        return vec![];
+    };
+    state.mapping.values = Some((of.clone(), Reading::Going));
+    vec![Effect::Mapping(Work::Values(of))]
+}
+
+fn verify(state: &mut State) -> Vec<Effect> {
+    let files = state.mapping.model().and_then(|model| model.files.as_ref());
+    let Some(path) = files.map(|files| files.path.clone()) else {
+        return vec![];
+    };
+    state.mapping.verification = Some((Progress::default(), Reading::Going));
+    vec![Effect::Mapping(Work::Verify(path))]
+}
+
+/// Movements in the detail: lines up and down, ranks left and right.
 fn scroll(state: &mut State, action: Action) {
-    // The view shows no line past the last one.
-    if let Some(scroll) = list::moved(state.mapping.scroll, 64, action, state.half_page()) {
-        state.mapping.scroll = scroll;
-    } else if action == Action::MoveLeft {
-        state.mapping.focus = Pane::Tree;
-    }
-}
-
-/// Opens or closes the group under the cursor, or does what `open` says.
-fn toggle(state: &mut State, open: Option<bool>) {
-    let Some(row) = under_cursor(state) else {
-        return;
+    let places = || -> Option<usize> {
+        let layout = layout(state)?.ok()?;
+        let model = state.mapping.model()?;
+        Some(holdings(model, &layout, state.mapping.entry()?).len())
     };
-    let Content::Group { open: is_open, .. } = row.content else {
-        return;
-    };
-    if open.unwrap_or(!is_open) {
-        state.mapping.open.insert(row.key);
-    } else {
-        state.mapping.open.remove(&row.key);
-    }
-}
-
-/// Opens a closed group; from an open one to its first row; from a tensor to its detail.
-fn right(state: &mut State) {
-    match under_cursor(state).map(|row| row.content) {
-        Some(Content::Group { open: false, .. }) => toggle(state, Some(true)),
-        Some(Content::Group { open: true, .. }) => step(state, Action::MoveDown),
-        Some(_) => state.mapping.focus = Pane::Detail,
-        None => {}
-    }
-}
-
-/// Closes an open group, else goes to the group around.
-fn left(state: &mut State) {
-    let rows = present_rows(state);
-    let Some(row) = rows.get(state.mapping.cursor) else {
-        return;
-    };
-    if matches!(row.content, Content::Group { open: true, .. }) {
-        toggle(state, Some(false));
-        return;
-    }
-    let around = rows[..state.mapping.cursor]
-        .iter()
-        .rposition(|other| other.depth < row.depth);
-    if let Some(around) = around {
-        state.mapping.cursor = around;
-        state.mapping.scroll = 0;
-    }
-}
-
-/// Moves the cursor to the row of `key`, or leaves it inside the rows.
-fn follow(state: &mut State, key: Option<&str>) {
-    let rows = present_rows(state);
-    if let Some(at) = key.and_then(|key| rows.iter().position(|row| row.key == key)) {
-        state.mapping.cursor = at;
-    }
-    clamp(state);
-}
-
-/// Opens the groups around a tensor and moves the cursor to it.
-fn reveal(state: &mut State, name: &str) {
-    let Some(model) = model(state) else {
-        return;
-    };
-    // Every group of the full tree is open in a copy of the state; those around the tensor open in the real one.
-    let around = |collapsed: bool| -> Option<Vec<String>> {
-        let mut everything = crate::app::mapping::State {
-            collapsed,
-            ..Default::default()
-        };
-        loop {
-            let rows = rows(&model, &everything);
-            let closed: Vec<String> = rows
-                .iter()
-                .filter(|row| matches!(row.content, Content::Group { open: false, .. }))
-                .map(|row| row.key.clone())
-                .collect();
-            if closed.is_empty() {
-                let at = rows.iter().position(|row| row.key == name)?;
-                let mut depth = rows[at].depth;
-                let mut keys = Vec::new();
-                for row in rows[..at].iter().rev() {
-                    if row.depth < depth {
-                        depth = row.depth;
-                        keys.push(row.key.clone());
-                    }
-                }
-                return Some(keys);
+    match action {
+        Action::MoveLeft if state.mapping.rank == 0 => state.mapping.focus = Pane::Tree,
+        Action::MoveLeft => state.mapping.rank -= 1,
+        Action::MoveRight => {
+            let last = places().unwrap_or(1).saturating_sub(1);
+            state.mapping.rank = (state.mapping.rank + 1).min(last);
+        }
+        _ => {
+            // The view shows no line past the last one.
+            if let Some(scroll) = list::moved(state.mapping.scroll, 64, action, state.half_page()) {
+                state.mapping.scroll = scroll;
             }
-            everything.open.extend(closed);
+        }
+    }
+}
+
+/// Shows the way of a typed element.
+fn trace(state: &mut State, text: &str) -> Result<(), String> {
+    let model = state.mapping.model().cloned().ok_or("no model is open")?;
+    let layout = layout(state).ok_or("no model is open")??;
+    let present = match state.mapping.item() {
+        Some(Item::Entry(entry)) => model.table.entries()[entry].name.clone(),
+        Some(Item::Source(source)) => model.huggingface.tensors[source].name.clone(),
+        _ => String::new(),
+    };
+    let (name, index) = read_element(text, &present)?;
+    let trace = model
+        .table
+        .trace(&name, &index, &layout)
+        .map_err(|error| error.to_string())?;
+    state.dialogs.push(Dialog::View(View {
+        title: format!("Element of {name}"),
+        lines: trace_lines(&trace),
+        scroll: 0,
+    }));
+    Ok(())
+}
+
+/// A word for the export's name.
+fn export_name(state: &State) -> String {
+    let name = state
+        .mapping
+        .model()
+        .map_or("", |model| model.name.as_str());
+    let plain = |c: char| {
+        if c.is_alphanumeric() || matches!(c, '-' | '_' | '.') {
+            c
+        } else {
+            '-'
         }
     };
-    let collapsed = state.mapping.collapsed;
-    let (keys, collapsed) = match around(collapsed) {
-        Some(keys) => (keys, collapsed),
-        // A layer that the collapsed tree shows as "same as" is only in the full one.
-        None => (around(false).unwrap_or_default(), false),
-    };
-    state.mapping.collapsed = collapsed;
-    state.mapping.open.extend(keys);
-    follow(state, Some(name));
+    let name: String = name.chars().map(plain).collect();
+    format!("{}-mapping.csv", name.trim_matches(['-', '.']))
 }

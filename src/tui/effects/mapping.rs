@@ -1,8 +1,100 @@
-//! Work of the Mapping screen.
+//! Work of the Mapping screen: models built and directories read, values read, tables written.
+
+mod files;
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use super::Outside;
-use crate::app::mapping::Effect;
+use crate::app::mapping::{
+    Effect, Form, Message as Mapping, Model, Origin, Shared, ValuesOf, table,
+};
+use crate::app::{Message, Tone};
+use crate::spec::{ExpertStyle, registry};
 
-pub(super) fn carry_out(_outside: &mut Outside, effect: Effect) {
-    match effect {}
+/// Threads of the screen that can be told to stop.
+#[derive(Debug, Default)]
+pub(super) struct Threads {
+    /// The one that reads values.
+    values: Stop,
+}
+
+/// Tells a thread to stop when it is dropped.
+#[derive(Debug, Default)]
+struct Stop(Arc<AtomicBool>);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+pub(super) fn carry_out(outside: &mut Outside, effect: Effect) {
+    match effect {
+        Effect::Open(origin) => outside.worker.run(move || {
+            let model = open(&origin).map(|model| Shared(Arc::new(model)));
+            Some(Message::Mapping(Mapping::Opened(origin, model)))
+        }),
+        Effect::Values(of) => values(outside, of),
+        Effect::StopValues => outside.mapping.values = Stop::default(),
+        Effect::Verify(_) | Effect::StopVerify => {}
+        Effect::Export {
+            path,
+            model,
+            format,
+        } => outside.worker.run(move || {
+            Some(match write_new(&path, &table(&model.0, format)) {
+                Ok(()) => Message::Say(Tone::Good, format!("wrote {}", path.display())),
+                Err(error) => Message::Say(
+                    Tone::Bad,
+                    format!("cannot write {}: {error}", path.display()),
+                ),
+            })
+        }),
+    }
+}
+
+fn open(origin: &Origin) -> Result<Model, String> {
+    match origin {
+        Origin::Published { name, form } => {
+            let entry = registry()
+                .iter()
+                .find(|entry| entry.name == name)
+                .ok_or_else(|| format!("no published size is called {name}"))?;
+            let (config, style) = match form {
+                Form::Published => (entry.model.clone(), entry.experts),
+                Form::Text => (entry.text_only(), entry.experts),
+                Form::TextPerExpert => (entry.text_only(), ExpertStyle::PER_EXPERT),
+            };
+            Ok(Model::new(entry.display.to_owned(), &config, style))
+        }
+        Origin::Path { path, config } => files::open(path, config),
+    }
+}
+
+/// Reads values on a thread of its own, so that giving up does not wait for other work.
+fn values(outside: &mut Outside, of: ValuesOf) {
+    outside.mapping.values = Stop::default();
+    let stop = outside.mapping.values.0.clone();
+    let mailbox = outside.mailbox.clone();
+    let failed = mailbox.clone();
+    let asked = of.clone();
+    let read = move || {
+        let values = files::values(&of, &stop);
+        mailbox.send(Message::Mapping(Mapping::Values(of, values)));
+    };
+    if let Err(error) = thread::Builder::new().name("values".into()).spawn(read) {
+        let why = Err(format!("no thread to read with: {error}"));
+        failed.send(Message::Mapping(Mapping::Values(asked, why)));
+    }
+}
+
+/// Writes a file that does not exist yet.
+fn write_new(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut file = File::create_new(path)?;
+    file.write_all(text.as_bytes())
 }

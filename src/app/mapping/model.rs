@@ -1,0 +1,493 @@
+//! A model from both sides: every Megatron tensor, every Hugging Face tensor, and what files have of them.
+
+use std::collections::{BTreeSet, HashSet};
+use std::path::PathBuf;
+
+use super::rows::{Content, Shown, rows};
+use super::tree::{Leaf, Tree, mix};
+use super::{Names, Side};
+use crate::base::{DType, Shape};
+use crate::mapping::{Audit, Convention, Problem, ProblemKind, Table, View};
+use crate::spec::{ExpertStyle, ModelConfig};
+
+/// A tensor that files have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Its name there.
+    pub name: String,
+    /// Its extents there.
+    pub shape: Shape,
+    /// Type of its scalars.
+    pub dtype: DType,
+}
+
+/// What a directory has of a model.
+#[derive(Debug, Clone)]
+pub struct Files {
+    /// The directory.
+    pub path: PathBuf,
+    /// Its format: `hf`, `torch_dist`, `shards`.
+    pub format: &'static str,
+    /// Its tensors.
+    pub stored: Vec<Stored>,
+    /// What the format's tensors hold of the table's entries.
+    pub view: View,
+    /// The comparison of the two.
+    pub audit: Audit,
+}
+
+/// How it stands with a tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// It has its partner.
+    Fine,
+    /// The files lack it: without a source, Megatron would keep its random initialisation.
+    Missing,
+    /// The files have it with a wrong shape or type, or twice.
+    Wrong,
+    /// The files have it and the model has no place for it.
+    Extra,
+}
+
+/// What a row's tensor is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Item {
+    /// An entry of the table.
+    Entry(usize),
+    /// A tensor of the Hugging Face view.
+    Source(usize),
+    /// A tensor that files have and the model has no place for: a number in [`Files::stored`].
+    Extra(usize),
+}
+
+/// Counts of the tab bar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Hugging Face tensors, those without a place included.
+    pub huggingface: usize,
+    /// Megatron tensors.
+    pub megatron: usize,
+    /// Megatron tensors whose sources are all there.
+    pub fine: usize,
+    /// Megatron tensors that the files lack.
+    pub missing: usize,
+    /// Tensors of the files that are wrong or have no place.
+    pub unmapped: usize,
+}
+
+/// A model from both sides. Never changes, so threads share it.
+#[derive(Debug)]
+pub struct Model {
+    /// What people call it.
+    pub name: String,
+    /// Megatron's tensors.
+    pub table: Table,
+    /// Hugging Face's tensors.
+    pub huggingface: View,
+    /// What was opened, if files were.
+    pub files: Option<Files>,
+    /// The Hugging Face tensors of each entry, one after another, and where those of each entry end.
+    links: (Vec<u32>, Vec<u32>),
+    /// How it stands with each entry.
+    entries: Vec<Standing>,
+    /// How it stands with each Hugging Face tensor.
+    sources: Vec<Standing>,
+    /// Tensors of the files without a place, by number.
+    extra: Vec<usize>,
+    /// Both trees, Megatron's first.
+    trees: [Tree; 2],
+}
+
+impl Model {
+    /// A model of which no files are known.
+    pub fn new(name: String, config: &ModelConfig, style: ExpertStyle) -> Self {
+        let table = Table::new(config, style);
+        let view = View::huggingface(&table);
+        Self::build(name, table, view, None)
+    }
+
+    /// A model with what files have of it.
+    pub fn with_files(name: String, table: Table, files: Files) -> Self {
+        let view = View::huggingface(&table);
+        Self::build(name, table, view, Some(files))
+    }
+
+    fn build(name: String, table: Table, huggingface: View, files: Option<Files>) -> Self {
+        let links = links(&table, &huggingface);
+        let mut entries = vec![Standing::Fine; table.entries().len()];
+        let mut sources = vec![Standing::Fine; huggingface.tensors.len()];
+        let mut extra = Vec::new();
+        if let Some(files) = &files {
+            extra = judge(files, &mut entries, &mut sources, &huggingface);
+        }
+        let on = |convention| match &files {
+            Some(files) if files.view.convention == convention => extra.as_slice(),
+            _ => &[],
+        };
+        let names_of = |numbers: &[usize]| -> Vec<String> {
+            let stored = files.as_ref().map_or(&[][..], |files| &files.stored);
+            numbers.iter().map(|&n| stored[n].name.clone()).collect()
+        };
+        let megatron = {
+            let more = names_of(on(Convention::Megatron));
+            let own = table.entries().iter().map(|entry| entry.name.as_str());
+            let names = Names::new(own.chain(more.iter().map(String::as_str)));
+            Tree::new(names, |i| match table.entries().get(i) {
+                Some(entry) => Leaf {
+                    signature: signature(&entry.shape, entry.kind() as u64, entries[i]),
+                    parameters: entry.shape.elements(),
+                    is_problem: entries[i] != Standing::Fine,
+                },
+                None => stray(i),
+            })
+        };
+        let hf = {
+            let more = names_of(on(Convention::HuggingFace));
+            let own = huggingface
+                .tensors
+                .iter()
+                .map(|tensor| tensor.name.as_str());
+            let names = Names::new(own.chain(more.iter().map(String::as_str)));
+            Tree::new(names, |i| match huggingface.tensors.get(i) {
+                Some(tensor) => Leaf {
+                    signature: signature(&tensor.shape, 0, sources[i]),
+                    parameters: tensor.shape.elements(),
+                    is_problem: sources[i] != Standing::Fine,
+                },
+                None => stray(i),
+            })
+        };
+        Self {
+            name,
+            table,
+            huggingface,
+            files,
+            links,
+            entries,
+            sources,
+            extra,
+            trees: [megatron, hf],
+        }
+    }
+
+    /// The tree of a side.
+    pub fn tree(&self, side: Side) -> &Tree {
+        &self.trees[side as usize]
+    }
+
+    /// The side whose names the files have.
+    pub fn files_side(&self) -> Option<Side> {
+        let files = self.files.as_ref()?;
+        Some(match files.view.convention {
+            Convention::Megatron => Side::Megatron,
+            Convention::HuggingFace => Side::HuggingFace,
+        })
+    }
+
+    /// What the name of a number stands for.
+    pub fn item(&self, side: Side, name: u32) -> Item {
+        let index = name as usize;
+        let own = match side {
+            Side::Megatron => self.table.entries().len(),
+            Side::HuggingFace => self.huggingface.tensors.len(),
+        };
+        match (index.checked_sub(own), side) {
+            (Some(more), _) => Item::Extra(self.extra[more]),
+            (None, Side::Megatron) => Item::Entry(index),
+            (None, Side::HuggingFace) => Item::Source(index),
+        }
+    }
+
+    /// The Hugging Face tensors of an entry, in its order.
+    pub fn sources_of(&self, entry: usize) -> &[u32] {
+        let (list, ends) = &self.links;
+        let start = entry.checked_sub(1).map_or(0, |before| ends[before]);
+        &list[start as usize..ends[entry] as usize]
+    }
+
+    /// The entries that a Hugging Face tensor is part of: one, or one an expert.
+    pub fn entries_of(&self, source: usize) -> Vec<usize> {
+        let pieces = &self.huggingface.tensors[source].pieces;
+        let mut list: Vec<usize> = pieces.iter().map(|piece| piece.entry as usize).collect();
+        list.dedup();
+        list
+    }
+
+    /// How it stands with an item.
+    pub fn standing(&self, item: Item) -> Standing {
+        match item {
+            Item::Entry(index) => self.entries[index],
+            Item::Source(index) => self.sources[index],
+            Item::Extra(_) => Standing::Extra,
+        }
+    }
+
+    /// Extents of an item.
+    pub fn shape(&self, item: Item) -> &Shape {
+        match item {
+            Item::Entry(index) => &self.table.entries()[index].shape,
+            Item::Source(index) => &self.huggingface.tensors[index].shape,
+            Item::Extra(index) => match &self.files {
+                Some(files) => &files.stored[index].shape,
+                None => unreachable!("extra tensors are of files"),
+            },
+        }
+    }
+
+    /// Type of the weights by the config.
+    pub fn dtype(&self) -> DType {
+        self.table.config().text.dtype.unwrap_or(DType::F32)
+    }
+
+    /// The files' tensors that an item is stored in, each by its number in [`Files::stored`].
+    pub fn stored_of(&self, item: Item) -> Vec<usize> {
+        let Some(files) = &self.files else {
+            return Vec::new();
+        };
+        let holding = |wanted: &dyn Fn(u32) -> bool| -> Vec<usize> {
+            let tensors = files.view.tensors.iter().enumerate();
+            tensors
+                .filter(|(_, tensor)| tensor.pieces.iter().any(|piece| wanted(piece.entry)))
+                .filter_map(|(at, _)| files.audit.partners.get(at).copied().flatten())
+                .collect()
+        };
+        match (item, files.view.convention) {
+            (Item::Extra(index), _) => vec![index],
+            (Item::Source(index), Convention::HuggingFace) => files
+                .audit
+                .partners
+                .get(index)
+                .copied()
+                .flatten()
+                .into_iter()
+                .collect(),
+            (Item::Entry(index), Convention::HuggingFace) => self
+                .sources_of(index)
+                .iter()
+                .filter_map(|&source| files.audit.partners.get(source as usize).copied().flatten())
+                .collect(),
+            (Item::Entry(index), Convention::Megatron) => holding(&|entry| entry as usize == index),
+            (Item::Source(index), Convention::Megatron) => {
+                let entries = self.entries_of(index);
+                holding(&|entry| entries.binary_search(&(entry as usize)).is_ok())
+            }
+        }
+    }
+
+    /// The counts of the tab bar.
+    pub fn counts(&self) -> Counts {
+        let with = |standing| self.entries.iter().filter(|&&s| s == standing).count();
+        let extra = self.extra.len();
+        let is_hf = self.files_side() == Some(Side::HuggingFace);
+        let wrong = self
+            .problems()
+            .iter()
+            .filter(|p| is_of_files(&p.kind))
+            .count();
+        Counts {
+            huggingface: self.huggingface.tensors.len() + if is_hf { extra } else { 0 },
+            megatron: self.entries.len() + if is_hf { 0 } else { extra },
+            fine: with(Standing::Fine),
+            missing: with(Standing::Missing),
+            unmapped: wrong,
+        }
+    }
+
+    /// What is wrong with the files.
+    pub fn problems(&self) -> &[Problem] {
+        self.files
+            .as_ref()
+            .map_or(&[], |files| &files.audit.problems)
+    }
+
+    /// Tensors of the files without a place, by their number in [`Files::stored`].
+    pub fn extra(&self) -> &[usize] {
+        &self.extra
+    }
+
+    /// The number of the name that a problem is about, on the side of the files.
+    pub fn named_by(&self, problem: &Problem) -> Option<u32> {
+        let files = self.files.as_ref()?;
+        let side = self.files_side()?;
+        let names = &self.tree(side).names;
+        let name = problem.tensor.as_str();
+        if let Some(at) = (0..names.len()).find(|&i| names.get(i) == name) {
+            return Some(at as u32);
+        }
+        // Megatron's formats have names of their own; their tensors say which entry they are.
+        let tensor = files
+            .view
+            .tensors
+            .iter()
+            .find(|tensor| tensor.name == name)?;
+        tensor.pieces.first().map(|piece| piece.entry)
+    }
+
+    /// Paths of the groups that are open at first: all that are no layer, block or depth, the vision tower aside.
+    pub fn open_at_first(&self, side: Side) -> BTreeSet<String> {
+        let tree = self.tree(side);
+        let mut open = BTreeSet::new();
+        loop {
+            let shown = Shown {
+                open: &open,
+                collapsed: true,
+                problems: false,
+                apart: &[],
+            };
+            let mut path: Vec<String> = Vec::new();
+            let mut more: Vec<String> = Vec::new();
+            for row in rows(tree, shown) {
+                let Content::Group { open, .. } = row.content else {
+                    continue;
+                };
+                path.truncate(row.depth);
+                path.push(row.label.clone());
+                let is_layer = row.label.starts_with(|c: char| c.is_ascii_digit());
+                let is_vision = path
+                    .iter()
+                    .any(|l| l.contains("visual") || l.contains("vision"));
+                if !open && !is_layer && !is_vision {
+                    more.push(path.join("."));
+                }
+            }
+            if more.is_empty() {
+                return open;
+            }
+            open.extend(more);
+        }
+    }
+}
+
+/// Whether a problem is about a tensor that the files have.
+fn is_of_files(kind: &ProblemKind) -> bool {
+    !matches!(
+        kind,
+        ProblemKind::Missing | ProblemKind::MissingLayer { .. }
+    )
+}
+
+/// A tensor without a place is like no other.
+fn stray(number: usize) -> Leaf {
+    Leaf {
+        signature: mix(number as u64, 3),
+        parameters: 0,
+        is_problem: true,
+    }
+}
+
+fn signature(shape: &Shape, kind: u64, standing: Standing) -> u64 {
+    let start = mix(kind, standing as u64);
+    shape.0.iter().fold(start, |hash, &n| mix(hash, n as u64))
+}
+
+/// Which Hugging Face tensors each entry has, in the order of its sources.
+fn links(table: &Table, view: &View) -> (Vec<u32>, Vec<u32>) {
+    let mut pairs: Vec<(u32, u32)> = Vec::with_capacity(table.entries().len());
+    for (source, tensor) in view.tensors.iter().enumerate() {
+        let mut before = None;
+        for piece in &tensor.pieces {
+            if before != Some(piece.entry) {
+                pairs.push((piece.entry, source as u32));
+            }
+            before = Some(piece.entry);
+        }
+    }
+    pairs.sort_unstable();
+    pairs.dedup();
+    let mut ends = vec![0; table.entries().len()];
+    for (at, &(entry, _)) in pairs.iter().enumerate() {
+        ends[entry as usize] = at as u32 + 1;
+    }
+    let mut last = 0;
+    for end in &mut ends {
+        last = last.max(*end);
+        *end = last;
+    }
+    (pairs.into_iter().map(|(_, source)| source).collect(), ends)
+}
+
+/// How it stands with every tensor, by the files' audit; gives the tensors without a place.
+fn judge(
+    files: &Files,
+    entries: &mut [Standing],
+    sources: &mut [Standing],
+    huggingface: &View,
+) -> Vec<usize> {
+    let mut wrong: HashSet<&str> = HashSet::new();
+    let mut strange: HashSet<&str> = HashSet::new();
+    for problem in &files.audit.problems {
+        match &problem.kind {
+            ProblemKind::Extra => strange.insert(problem.tensor.as_str()),
+            ProblemKind::Shape { .. } | ProblemKind::DType(_) | ProblemKind::Twice { .. } => {
+                wrong.insert(problem.tensor.as_str())
+            }
+            _ => false,
+        };
+    }
+    let standing = |tensor: usize| match files.audit.partners.get(tensor).copied().flatten() {
+        None => Standing::Missing,
+        Some(stored) if wrong.contains(files.stored[stored].name.as_str()) => Standing::Wrong,
+        Some(_) => Standing::Fine,
+    };
+    let is_hf = files.view.convention == Convention::HuggingFace;
+    for (at, tensor) in files.view.tensors.iter().enumerate() {
+        let standing = standing(at);
+        if is_hf && let Some(source) = sources.get_mut(at) {
+            *source = standing;
+        }
+        for piece in &tensor.pieces {
+            let entry = &mut entries[piece.entry as usize];
+            *entry = standing.max(*entry);
+        }
+    }
+    if !is_hf {
+        for (source, tensor) in sources.iter_mut().zip(&huggingface.tensors) {
+            let worst = tensor
+                .pieces
+                .iter()
+                .map(|piece| entries[piece.entry as usize]);
+            *source = worst.max().unwrap_or(Standing::Fine);
+        }
+    }
+    let stored = files.stored.iter().enumerate();
+    stored
+        .filter(|(_, tensor)| strange.contains(tensor.name.as_str()))
+        .map(|(at, _)| at)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::TextConfig;
+
+    #[test]
+    fn links_go_both_ways() {
+        let config = ModelConfig {
+            text: TextConfig {
+                num_hidden_layers: 4,
+                layer_types: crate::spec::layer_pattern(4, 4),
+                mtp_num_hidden_layers: 1,
+                ..TextConfig::default()
+            },
+            vision: None,
+        };
+        let model = Model::new("m".into(), &config, ExpertStyle::QWEN3_5);
+        for (index, entry) in model.table.entries().iter().enumerate() {
+            let linked: Vec<&str> = model
+                .sources_of(index)
+                .iter()
+                .map(|&s| model.huggingface.tensors[s as usize].name.as_str())
+                .collect();
+            assert_eq!(linked, entry.source_names());
+            for &source in model.sources_of(index) {
+                assert_eq!(model.entries_of(source as usize), [index]);
+            }
+        }
+        let counts = model.counts();
+        assert_eq!(
+            (counts.fine, counts.missing, counts.unmapped),
+            (counts.megatron, 0, 0)
+        );
+    }
+}
