@@ -270,3 +270,38 @@ fn list(missing: &[String]) -> String {
         [first, .., last] => format!("{} files ({first} .. {last}) are", missing.len()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_that_cannot_be_written_has_a_way_out() {
+        for kind in [
+            io::ErrorKind::ReadOnlyFilesystem,
+            io::ErrorKind::PermissionDenied,
+        ] {
+            let error = HubError::write("/cache/x", kind.into());
+            assert!(matches!(error, HubError::ReadOnly { .. }), "{error}");
+            assert!(error.hint().is_some_and(|h| h.contains("HF_HUB_CACHE")));
+        }
+        let error = HubError::write("/cache/x", io::ErrorKind::NotADirectory.into());
+        assert!(matches!(error, HubError::Io { .. }), "{error}");
+    }
+
+    #[test]
+    fn what_is_missing_is_counted() {
+        let say = |missing: &[&str]| {
+            let missing: Vec<String> = missing.iter().map(|&name| name.to_owned()).collect();
+            HubError::Offline {
+                id: "a/b".into(),
+                cache: "/cache".into(),
+                missing,
+            }
+            .to_string()
+        };
+        assert!(say(&[]).ends_with("all of it is missing"));
+        assert!(say(&["x"]).ends_with("x is missing"));
+        assert!(say(&["x", "y", "z"]).ends_with("3 files (x .. z) are missing"));
+    }
+}
