@@ -22,7 +22,6 @@ mod layout;
 mod machine;
 mod man;
 mod map;
-#[allow(dead_code, reason = "the commands that convert are about to call it")]
 mod model;
 mod output;
 mod probe;

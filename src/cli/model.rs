@@ -32,7 +32,7 @@ pub(super) fn resolve(name: &str) -> Result<Model, Failure> {
             return Ok(Model::Directory(snapshot));
         }
     }
-    if let Some(entry) = spec::find(name.split('@').next().unwrap_or(name)) {
+    if let Some(entry) = known(name) {
         return Ok(Model::Registry(entry));
     }
     Err(unknown(name, id.ok().as_ref()))
@@ -72,6 +72,13 @@ pub(super) fn directory(name: &str) -> Result<PathBuf, Failure> {
             Err(absent(name, id))
         }
     }
+}
+
+/// The size that `name` is, at any revision. A Hub id is the whole one: `Qwen/toy` is not our toy.
+fn known(name: &str) -> Option<&'static spec::Entry> {
+    let name = name.split('@').next().unwrap_or(name);
+    let is_id = name.contains('/');
+    spec::find(name).filter(|entry| !is_id || entry.hf_id.eq_ignore_ascii_case(name))
 }
 
 /// A Hub error with its exit code and hint.
@@ -147,6 +154,22 @@ mod tests {
         assert_eq!(distance("kitten", "sitting"), 3);
         assert_eq!(distance("", "abc"), 3);
         assert_eq!(distance("same", "same"), 0);
+    }
+
+    #[test]
+    fn a_size_is_known_by_its_names() {
+        let name = |text| known(text).map(|entry| entry.name);
+        for text in [
+            "0.8b",
+            "qwen3_5-0_8b",
+            "Qwen/Qwen3.5-0.8B",
+            "qwen/qwen3.5-0.8b@v1",
+        ] {
+            assert_eq!(name(text), Some("qwen3_5-0_8b"), "{text}");
+        }
+        assert_eq!(name("toy"), Some("toy"));
+        assert_eq!(name("Qwen/toy"), None);
+        assert_eq!(name("other/qwen3.5-0.8b"), None);
     }
 
     #[test]

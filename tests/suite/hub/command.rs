@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::server::{COMMIT, ID, Manner, Server, toy};
+use super::server::{COMMIT, File, ID, Manner, Server, toy};
 
 /// The program with nothing of the Hub in its environment but what a test sets.
 fn trestle(server: &Server, folder: &Path, arguments: &[&str]) -> Command {
@@ -121,6 +121,71 @@ fn a_token_is_read_from_its_file_and_not_printed() {
     fs::write(here.join("hf/token"), "hf_secret\n").unwrap();
     let output = run(&mut trestle(&server, here, &["fetch", ID]));
     assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+/// A server with a golden's config and weights.
+fn golden_server() -> Server {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/mapping/dense");
+    let file = |name: &str, large| File {
+        contents: fs::read(golden.join(name)).unwrap(),
+        large,
+    };
+    let files = [
+        ("config.json".to_owned(), file("config.json", false)),
+        ("model.safetensors".to_owned(), file("hf.safetensors", true)),
+    ];
+    Server::start(files.into(), Manner::default())
+}
+
+#[test]
+fn commands_take_the_id_of_a_fetched_model() {
+    let server = golden_server();
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let run = |arguments: &[&str]| {
+        let output = run(&mut trestle(&server, here, arguments));
+        let said = text(&output.stdout) + &text(&output.stderr);
+        (output.status.code(), said)
+    };
+    for (arguments, hint) in [
+        (["inspect", ID], "hint: download it: trestle fetch Qwen/Toy"),
+        (
+            ["inspect", "Qwen/Qwen3.5-4B"],
+            "hint: download them: trestle fetch Qwen/Qwen3.5-4B",
+        ),
+        (
+            ["inspect", "0.8b"],
+            "hint: download them: trestle fetch Qwen/Qwen3.5-0.8B",
+        ),
+        (
+            ["map", "Qwen/Qwen3.5-08B"],
+            "hint: did you mean Qwen/Qwen3.5-0.8B?",
+        ),
+        (["map", "nothing"], "hint: sizes: qwen3_5-0_8b, "),
+    ] {
+        let (code, said) = run(&arguments);
+        assert_eq!(code, Some(4), "{said}");
+        assert!(said.contains(hint), "{said}");
+    }
+    // The geometry of a published size needs no file.
+    assert_eq!(run(&["map", "Qwen/Qwen3.5-4B"]).0, Some(0));
+
+    let (code, said) = run(&["fetch", ID, "--include", "*.json"]);
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = run(&["inspect", ID]);
+    assert_eq!(code, Some(4), "{said}");
+    assert!(
+        said.contains("lacks model.safetensors")
+            && said.contains("hint: download the rest: trestle fetch Qwen/Toy"),
+        "{said}"
+    );
+    let (code, said) = run(&["fetch", ID]);
+    assert_eq!(code, Some(0), "{said}");
+    for command in ["inspect", "map"] {
+        let (code, said) = run(&[command, ID]);
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains("mtp.fc.weight"), "{command}: {said}");
+    }
 }
 
 /// A fetch of a server that drips, under way.
