@@ -5,9 +5,11 @@
 
 mod arguments;
 mod bundled;
+mod byte_progress;
 mod check;
 mod completions;
 mod control;
+mod convert;
 mod data;
 mod diagnostics;
 mod failure;
@@ -32,6 +34,7 @@ mod show;
 mod tokenizer;
 mod train;
 mod trainer;
+mod verify;
 mod workbench;
 
 use std::path::PathBuf;
@@ -121,6 +124,8 @@ fn dispatch(arguments: Arguments, context: &Context) -> Outcome {
         }
         Command::Tokenizer(a) => tokenizer::run(&a, context),
         Command::Map(a) => map::run(&a, context),
+        Command::Convert(a) => convert::run(&a, context),
+        Command::Verify(a) => verify::run(&a, context),
         Command::Fetch(a) => fetch::run(&a, context),
         Command::Completions(a) => completions::run(&a, context),
         Command::Man(a) => man::run(&a, context),

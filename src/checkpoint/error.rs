@@ -1,5 +1,6 @@
 //! What can be wrong with weights on disk.
 
+use std::fmt::Write as _;
 use std::io;
 use std::path::PathBuf;
 
@@ -7,7 +8,8 @@ use thiserror::Error;
 
 use super::safetensors::SafetensorsError;
 use super::torch_dist::TorchDistError;
-use crate::base::Shape;
+use crate::base::{Bytes, Shape};
+use crate::mapping::{MappingError, Problem, ProblemKind};
 use crate::nn::NnError;
 use crate::spec::SpecError;
 
@@ -110,6 +112,92 @@ pub enum CheckpointError {
         /// What does not fit.
         problem: String,
     },
+    /// Tensors that are missing, left over or wrong.
+    #[error("{}: {}", path.display(), problem_list(problems))]
+    Audit {
+        /// The directory.
+        path: PathBuf,
+        /// Everything that is wrong.
+        problems: Vec<Problem>,
+    },
+    /// Weights without `config.json`, where names and shapes do not tell the model.
+    #[error("{} has no config.json, so its model is not known", path.display())]
+    NoConfig {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A checkpoint that is not of the family.
+    #[error("{} is no checkpoint of a Qwen3.5 model: it lacks {what}", path.display())]
+    Unrecognised {
+        /// The directory.
+        path: PathBuf,
+        /// What was looked for.
+        what: &'static str,
+    },
+    /// Files of ranks that do not make up a layout of the model.
+    #[error("{}: {source}", path.display())]
+    Layout {
+        /// The directory.
+        path: PathBuf,
+        /// What does not fit.
+        source: MappingError,
+    },
+    /// A rank without its file.
+    #[error("{} lacks {name}{}", path.display(), and_more(*more))]
+    MissingRank {
+        /// The directory.
+        path: PathBuf,
+        /// The file.
+        name: String,
+        /// How many others are missing.
+        more: usize,
+    },
+    /// A file of a rank that the layout does not have.
+    #[error("{} is of no rank: the other files make up {ranks}", path.display())]
+    ExtraRank {
+        /// The file.
+        path: PathBuf,
+        /// Ranks with different weights.
+        ranks: usize,
+    },
+    /// Two views of a model that do not fit.
+    #[error(transparent)]
+    Mapping(#[from] MappingError),
+    /// An output that is there already.
+    #[error("{} exists", path.display())]
+    Exists {
+        /// The output.
+        path: PathBuf,
+    },
+    /// A disk that cannot hold the output.
+    #[error("{} needs {}, but {} are free", path.display(), Bytes(*need), Bytes(*free))]
+    Space {
+        /// Where the output grows.
+        path: PathBuf,
+        /// Bytes still to be written.
+        need: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
+    /// An interrupted conversion of another kind.
+    #[error("{} holds an interrupted conversion (`{was}`), which `{now}` cannot go on with", path.display())]
+    OtherConversion {
+        /// The folder.
+        path: PathBuf,
+        /// The command that began it.
+        was: String,
+        /// The present command.
+        now: String,
+    },
+    /// Another process converts to the same place.
+    #[error("{} is being written by another process", path.display())]
+    Busy {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The user ended it.
+    #[error("stopped; what is done is kept, and the same command goes on from there")]
+    Cancelled,
     /// The model's side failed.
     #[error(transparent)]
     Model(#[from] NnError),
@@ -157,6 +245,18 @@ impl CheckpointError {
                 "config.json and the weights belong to different models"
             }
             Self::TorchDist(error) => error.hint()?,
+            Self::Audit { problems, .. } => return audit_hint(problems).map(str::to_owned),
+            Self::NoConfig { .. } => {
+                "name the model's config.json, or a directory that has one, with --hf"
+            }
+            Self::Layout { source, .. } | Self::Mapping(source) => return source.hint(),
+            Self::MissingRank { .. } => "every rank with weights of its own needs its file",
+            Self::Exists { .. } => "choose another name, or replace it with --overwrite",
+            Self::Space { .. } => "free some space, or write to another disk",
+            Self::OtherConversion { .. } => {
+                "repeat the first command to go on with it, or throw it away with --restart"
+            }
+            Self::Busy { .. } => "wait for it, or write elsewhere",
             Self::UntiedHead { .. } => "set tie_word_embeddings to false in config.json",
             Self::Damaged { .. } => "an earlier checkpoint of the run can be used",
             _ => return None,
@@ -180,4 +280,54 @@ fn list(names: &[String]) -> String {
         0 => shown,
         more => format!("{shown} and {more} more"),
     }
+}
+
+/// The first problems, a line each, and how many more.
+fn problem_list(problems: &[Problem]) -> String {
+    let shown = 8;
+    let mut text = match problems {
+        [problem] => return problem.to_string(),
+        _ => format!("{} tensors are not what the model needs", problems.len()),
+    };
+    for problem in problems.iter().take(shown) {
+        let _ = write!(text, "\n  {problem}");
+    }
+    if problems.len() > shown {
+        let _ = write!(text, "\n  and {} more", problems.len() - shown);
+    }
+    text
+}
+
+fn and_more(more: usize) -> String {
+    match more {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    }
+}
+
+/// What most likely happened.
+fn audit_hint(problems: &[Problem]) -> Option<&'static str> {
+    let missing = |problem: &&Problem| {
+        matches!(
+            problem.kind,
+            ProblemKind::Missing | ProblemKind::MissingLayer { .. }
+        )
+    };
+    let mut gone = problems.iter().filter(missing).peekable();
+    if gone.peek().is_some() && gone.all(|problem| problem.tensor.contains("mtp.")) {
+        return Some(
+            "config.json promises MTP; with mtp_num_hidden_layers = 0 the weights are taken without it. transformers drops mtp.* when it saves",
+        );
+    }
+    let is_extra = |problem: &Problem| problem.kind == ProblemKind::Extra;
+    if problems
+        .iter()
+        .all(|problem| is_extra(problem) && problem.tensor.contains("mtp."))
+    {
+        return Some("config.json says nothing of MTP; set mtp_num_hidden_layers to its depth");
+    }
+    if problems.iter().all(is_extra) {
+        return Some("the weights hold more than config.json describes");
+    }
+    None
 }

@@ -1,6 +1,7 @@
 //! What may stand on the command line.
 
 mod bridge;
+mod convert;
 
 use std::path::PathBuf;
 
@@ -8,6 +9,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::output::ColorChoice;
 pub(super) use bridge::{LayoutArguments, MapArguments};
+pub(super) use convert::{
+    ConvertArguments, Direction, ExportArguments, ImportArguments, MegatronArguments,
+    MegatronFormat, ReshardArguments, VerifyArguments, WritingArguments,
+};
 
 /// The terminal workbench for people who train Qwen3.5-class models.
 ///
@@ -86,6 +91,8 @@ pub(super) enum Command {
     Probe(ProbeArguments),
     Tokenizer(TokenizerArguments),
     Map(MapArguments),
+    Convert(ConvertArguments),
+    Verify(VerifyArguments),
     Fetch(FetchArguments),
     Completions(CompletionsArguments),
     Man(ManArguments),

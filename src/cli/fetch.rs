@@ -77,7 +77,7 @@ fn identify(arguments: &FetchArguments) -> Result<ModelId, HubError> {
 }
 
 /// The first `Ctrl-C` stops the download in good order, the second at once.
-fn cancel_on_signal() -> io::Result<Arc<AtomicBool>> {
+pub(super) fn cancel_on_signal() -> io::Result<Arc<AtomicBool>> {
     let cancel = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         flag::register_conditional_shutdown(signal, INTERRUPTED, Arc::clone(&cancel))?;

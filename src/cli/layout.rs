@@ -24,7 +24,7 @@ pub(super) fn layout(arguments: &LayoutArguments, config: &ModelConfig) -> Resul
         world: arguments.world,
         pad_vocab: arguments.pad_vocab,
         sequential_experts: arguments.sequential_experts,
-        spelling: arguments.spelling.into(),
+        spelling: arguments.spelling.map(Into::into).unwrap_or_default(),
     };
     let layout = Layout::new(config, &options, stages).map_err(failure)?;
     if arguments.cp == 1 {

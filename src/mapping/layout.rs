@@ -193,49 +193,48 @@ impl Layout {
             .collect()
     }
 
-    /// The number of a decoder layer in its own stage, and the stage.
-    fn stage_of_layer(&self, layer: usize) -> Option<(usize, usize)> {
-        self.stages.iter().enumerate().find_map(|(index, stage)| {
-            let local = stage.layers().position(|l| l == layer)?;
-            Some((index, local))
-        })
-    }
-
-    /// The stages that hold an entry, each with the entry's name there.
+    /// The names under which a stage holds an entry: none if it does not, two if it has the embedding as the embedding and as the head.
     ///
     /// The embedding is on the first stage, and again on the one of MTP; where the head is tied to it and on another stage, that one has it too,
     /// as `output_layer.weight`.
-    pub fn places(&self, table: &Table, entry: &Entry) -> Vec<(usize, String)> {
-        let stages = self.stages.len();
-        let last_layer = table.config().text.num_hidden_layers.saturating_sub(1);
-        let holding = |f: &dyn Fn(&Stage) -> bool| self.stages.iter().position(f);
-        let head = holding(&|s| s.head).unwrap_or(stages - 1);
-        let mtp = holding(&|s| s.mtp > 0).unwrap_or(stages - 1);
+    fn names_at(&self, table: &Table, entry: &Entry, stage: usize) -> Vec<String> {
+        let Some(stage) = self.stages.get(stage) else {
+            return Vec::new();
+        };
+        let own = |is_here: bool| {
+            let name = is_here.then(|| entry.name.clone());
+            name.into_iter().collect()
+        };
         match entry.place {
-            Place::Layer(layer) => match self.stage_of_layer(layer) {
-                Some((stage, local)) => vec![(stage, renumbered(table, entry, local))],
-                None => Vec::new(),
-            },
-            Place::FinalNorm => {
-                let stage = self.stage_of_layer(last_layer).map_or(head, |(s, _)| s);
-                vec![(stage, entry.name.clone())]
+            Place::Layer(layer) => {
+                let local = stage.layers().position(|l| l == layer);
+                local
+                    .map(|local| renumbered(table, entry, local))
+                    .into_iter()
+                    .collect()
             }
-            Place::Head => vec![(head, entry.name.clone())],
-            Place::Mtp(_) => vec![(mtp, entry.name.clone())],
-            Place::Vision => vec![(0, entry.name.clone())],
+            Place::FinalNorm => own(stage.final_norm),
+            Place::Head => own(stage.head),
+            Place::Mtp(_) => own(stage.mtp > 0),
+            Place::Vision => own(stage.pp == 0),
             Place::Embedding => {
-                let text = &table.config().text;
-                let mut list = vec![(0, entry.name.clone())];
-                if text.mtp_num_hidden_layers > 0 && mtp != 0 {
-                    list.push((mtp, entry.name.clone()));
-                }
-                if text.tie_word_embeddings && head != 0 {
-                    let name = format!("{}output_layer.weight", table.megatron_prefix());
-                    list.push((head, name));
+                let mut list: Vec<String> = own(stage.embedding);
+                if stage.tied_head {
+                    list.push(format!("{}output_layer.weight", table.megatron_prefix()));
                 }
                 list
             }
         }
+    }
+
+    /// The stages that hold an entry, each with the entry's name there.
+    pub fn places(&self, table: &Table, entry: &Entry) -> Vec<(usize, String)> {
+        (0..self.stages.len())
+            .flat_map(|stage| {
+                let names = self.names_at(table, entry, stage);
+                names.into_iter().map(move |name| (stage, name))
+            })
+            .collect()
     }
 
     /// What the rank at `at` holds of an entry, as tensors of its own module; empty if nothing.
@@ -256,6 +255,10 @@ impl Layout {
     pub(super) fn local(&self, table: &Table, index: usize, at: Coordinates) -> Vec<Local> {
         let entry = &table.entries()[index];
         let options = &self.options;
+        let names = self.names_at(table, entry, at.pp);
+        if names.is_empty() {
+            return Vec::new();
+        }
         let mut local_expert = None;
         if let (Some(expert), Some(moe)) = (entry.expert, table.config().text.moe) {
             let per_rank = moe.num_experts / options.ep;
@@ -303,10 +306,9 @@ impl Layout {
             }
             at_row += range.len();
         }
-        self.places(table, entry)
+        names
             .into_iter()
-            .filter(|&(stage, _)| stage == at.pp)
-            .map(|(_, name)| Local {
+            .map(|name| Local {
                 name: self.spelled(&name, local_expert),
                 shape: shape.clone(),
                 pieces: pieces.clone(),

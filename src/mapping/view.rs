@@ -165,30 +165,51 @@ impl View {
     pub fn shards(table: &Table, layout: &Layout) -> Self {
         let ranks = layout.coordinates();
         let mut tensors = Vec::new();
-        // A part that a rank before has as well.
-        let mut seen: HashSet<(u32, usize, usize)> = HashSet::new();
         for (rank, &at) in ranks.iter().enumerate() {
             for index in 0..table.entries().len() {
                 for local in layout.local(table, index, at) {
-                    let first = local.pieces.first();
-                    let replica = match first {
-                        Some(p) => !seen.insert((p.entry, p.rows.start, p.cols.start)),
-                        None => false,
-                    };
                     tensors.push(ViewTensor {
                         name: local.name,
                         shape: local.shape,
                         rank,
                         pieces: local.pieces,
-                        replica,
+                        replica: false,
                     });
                 }
             }
         }
-        Self {
+        let mut view = Self {
             convention: Convention::Megatron,
             ranks,
             tensors,
+        };
+        view.mark_replicas();
+        view
+    }
+
+    /// Marks each tensor that holds what one before it holds.
+    pub fn mark_replicas(&mut self) {
+        let mut seen: HashSet<(u32, usize, usize)> = HashSet::new();
+        for tensor in &mut self.tensors {
+            tensor.replica = match tensor.pieces.first() {
+                Some(piece) => !seen.insert((piece.entry, piece.rows.start, piece.cols.start)),
+                None => false,
+            };
+        }
+    }
+
+    /// Mirrors the last two dims of a tensor of experts, as some writers store it.
+    pub fn transpose(&mut self, tensor: usize) {
+        let tensor = &mut self.tensors[tensor];
+        let [_, rows, cols] = tensor.shape.0[..] else {
+            return;
+        };
+        tensor.shape.0[1..].rotate_left(1);
+        for piece in &mut tensor.pieces {
+            let (expert, row) = (piece.at_row / rows, piece.at_row % rows);
+            piece.at_row = expert * cols + piece.at_col;
+            piece.at_col = row;
+            piece.transposed = true;
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Weights and training state on disk: exact, complete, and intact whatever happens.
 
+mod convert;
 mod safetensors;
 mod seeds;
 mod statistics;

@@ -135,7 +135,8 @@ pub fn directory(tail: &[u8], length: u64) -> Result<Directory<'_>, ZipError> {
             let Some(place) = at.checked_sub(origin) else {
                 return Ok(Directory::Before(at));
             };
-            let place = usize::try_from(place).ok().filter(|p| p + 56 <= locator);
+            let inside = |p: &usize| p.checked_add(56).is_some_and(|end| end <= locator);
+            let place = usize::try_from(place).ok().filter(inside);
             let Some(place) = place.filter(|&p| tail[p..].starts_with(b"PK\x06\x06")) else {
                 return Err(ZipError::Signature {
                     what: "the zip64 end record".to_owned(),

@@ -51,17 +51,16 @@ pub(in crate::cli) struct LayoutArguments {
     /// Routed experts as modules of their own, not grouped
     #[arg(long)]
     pub(in crate::cli) sequential_experts: bool,
-    /// Name of MTP's inner layer
-    #[arg(long, value_enum, default_value_t, value_name = "NAME")]
-    pub(in crate::cli) spelling: Spelling,
+    /// Name of MTP's inner layer [default: that of the format]
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub(in crate::cli) spelling: Option<Spelling>,
 }
 
 /// The two names of MTP's inner layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub(in crate::cli) enum Spelling {
     /// As the module is called in memory
-    #[default]
     MtpModelLayer,
     /// As checkpoints call it
     TransformerLayer,

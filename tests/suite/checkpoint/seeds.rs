@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde_json::Value;
 use trestle::checkpoint::safetensors::{Header, Index};
-use trestle::checkpoint::torch_dist::pickle;
+use trestle::checkpoint::torch_dist::{metadata, pickle, zip};
 use trestle::spec::ModelConfig;
 
 thread_local! {
@@ -131,6 +131,37 @@ fn pickles_are_read_or_refused_within_bounds() {
         "pickle",
         |n| (64 << 10) + 128 * n,
         |input| pickle::parse(input).is_ok(),
+    );
+}
+
+#[test]
+fn what_metadata_says_is_read_or_refused_within_bounds() {
+    each(
+        "metadata",
+        |n| (64 << 10) + 1200 * n,
+        |input| metadata::parse(input).is_ok(),
+    );
+}
+
+#[test]
+fn archives_are_read_or_refused_within_bounds() {
+    each(
+        "archive",
+        |n| (64 << 10) + 64 * n,
+        |input| {
+            // As the tail of a longer archive, too.
+            let _ = zip::directory(input, u64::MAX);
+            let records = zip::records(input);
+            records.is_ok_and(|records| {
+                for record in &records {
+                    let header = input.get(record.header as usize..).unwrap_or(&[]);
+                    if let Ok(at) = zip::data_offset(record, header, input.len() as u64) {
+                        assert!(at + record.size <= input.len() as u64);
+                    }
+                }
+                true
+            })
+        },
     );
 }
 
