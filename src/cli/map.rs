@@ -50,7 +50,9 @@ pub(super) fn run(arguments: &MapArguments, context: &Context) -> Outcome {
         context.out.write(row::json(&mapped, &shown)?)?;
     } else {
         let rows = row::rows(&mapped, &shown);
-        context.out.write(text::page(&mapped, &rows, context))?;
+        context
+            .out
+            .write(text::page(&mapped, &rows, &context.out))?;
     }
     complain(&audit)
 }
@@ -199,8 +201,12 @@ fn unmapped(mapped: &Mapped, audit: &Audit, json: bool, context: &Context) -> Ou
                 .collect::<String>(),
         )?;
     } else {
-        let sentence = text::count(mapped, problems.len());
-        context.out.write(listed(problems) + &sentence + "\n")?;
+        let mut text = listed(problems);
+        for remark in text::remarks(mapped, audit) {
+            let _ = writeln!(text, "{remark}");
+        }
+        let _ = writeln!(text, "{}", text::count(mapped, problems.len()));
+        context.out.write(text)?;
     }
     if problems.is_empty() {
         Ok(())

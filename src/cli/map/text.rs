@@ -4,24 +4,31 @@ use std::fmt::Write as _;
 
 use super::Mapped;
 use super::row::Row;
-use crate::cli::Context;
 use crate::cli::output::{Output, Tone};
 use crate::cli::progress::columns;
+use crate::mapping::{Audit, View};
 use crate::spec::model_parameters;
 
-/// Heading, table, and how much there is.
-pub(super) fn page(mapped: &Mapped, rows: &[Row], context: &Context) -> String {
-    let out = &context.out;
-    let mut page = heading(mapped, out);
-    let widths = widths(rows);
-    let line: usize = widths.iter().map(|width| width + 2).sum();
-    // Where a person reads and lines would wrap, each side has a line of its own; others get one line a tensor.
-    if out.is_terminal && line > columns() {
-        page += &two_lines(rows, out);
+/// Heading and table.
+pub(super) fn page(mapped: &Mapped, rows: &[Row], out: &Output) -> String {
+    // Where nobody reads along there is no width to fit.
+    let columns = if out.is_terminal {
+        columns()
     } else {
-        page += &one_line(rows, widths, out);
+        usize::MAX
+    };
+    heading(mapped, out) + &table(rows, columns, out)
+}
+
+/// One line a tensor, or where that is wider than the terminal a line for each side.
+fn table(rows: &[Row], columns: usize, out: &Output) -> String {
+    let widths = widths(rows);
+    let gaps = 2 * (widths.len() - 1);
+    if widths.iter().sum::<usize>() + gaps > columns {
+        two_lines(rows, out)
+    } else {
+        one_line(rows, widths, out)
     }
-    page
 }
 
 fn heading(mapped: &Mapped, out: &Output) -> String {
@@ -220,11 +227,73 @@ pub(super) fn problems(count: usize) -> String {
     }
 }
 
+/// What is no problem but should be known: tensors that are read in another way than they lie there, or not at all.
+pub(super) fn remarks(mapped: &Mapped, audit: &Audit) -> Vec<String> {
+    let mut list = Vec::new();
+    if let Some(&first) = audit.transposed.first() {
+        let view = View::huggingface(&mapped.table);
+        list.push(format!(
+            "{} tensors of experts lie transposed, `{}` the first; they are turned when read",
+            audit.transposed.len(),
+            view.tensors[first].name
+        ));
+    }
+    if let (Some(&first), Some(directory)) = (audit.repeats.first(), &mapped.weights) {
+        list.push(format!(
+            "`{}` repeats the embedding, to which it is tied, and is not read",
+            directory.tensors[first].name
+        ));
+    }
+    list
+}
+
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use crate::cli::output::ColorChoice;
+
+    fn rows() -> Vec<Row> {
+        let row = |names: [&str; 2], held_by: &str| Row {
+            huggingface: names[0].into(),
+            huggingface_shapes: "[8, 4] [2, 4]".into(),
+            rule: "gated qkv",
+            megatron: names[1].into(),
+            shape: "[12, 4]".into(),
+            cut: "column / 2".into(),
+            on_rank: "[6, 4]".into(),
+            held_by: held_by.into(),
+        };
+        vec![
+            row(["a.{q,k,v}.weight", "b.linear_qkv.weight"], "ranks 0-1"),
+            row(["a.norm", "b.layernorm.weight"], "ranks 2-3"),
+        ]
+    }
+
+    #[test]
+    fn a_narrow_terminal_has_a_line_for_each_side() {
+        let out = Output::stdout(ColorChoice::Never);
+        assert_eq!(
+            table(&rows(), 60, &out),
+            "\
+a.{q,k,v}.weight       [8, 4] [2, 4]  gated qkv
+  b.linear_qkv.weight  [12, 4]        column / 2  [6, 4]  ranks 0-1
+a.norm                 [8, 4] [2, 4]  gated qkv
+  b.layernorm.weight   [12, 4]        column / 2  [6, 4]  ranks 2-3
+"
+        );
+        let wide = "\
+Hugging Face      shape          rule       Megatron             shape    cut         on a rank  held by
+a.{q,k,v}.weight  [8, 4] [2, 4]  gated qkv  b.linear_qkv.weight  [12, 4]  column / 2  [6, 4]     ranks 0-1
+a.norm            [8, 4] [2, 4]  gated qkv  b.layernorm.weight   [12, 4]  column / 2  [6, 4]     ranks 2-3
+";
+        let longest = wide.lines().map(str::len).max().unwrap_or(0);
+        assert_eq!(table(&rows(), longest, &out), wide);
+        assert_ne!(table(&rows(), longest - 1, &out), wide);
+    }
+
     #[test]
     fn thousands_are_apart() {
-        assert_eq!(super::grouped(873_438_784), "873,438,784");
-        assert_eq!(super::grouped(12), "12");
+        assert_eq!(grouped(873_438_784), "873,438,784");
+        assert_eq!(grouped(12), "12");
     }
 }

@@ -176,11 +176,18 @@ pub(super) fn disagree(
     }
 }
 
-/// Refuses 0, and numbers so large that sums over a model's scalars could overflow; `key` says which limit counts.
+/// Refuses 0, and numbers so large that sums over a model's scalars could overflow, or lists of its tensors and heads not be held in memory;
+/// `key` says which limit counts.
 pub(super) fn in_range(name: &str, key: &str, value: usize) -> Result<(), SpecError> {
     let (limit, must) = match key {
         "num_hidden_layers" | "depth" => (1 << 10, "at most 1024"),
         "num_experts" => (1 << 12, "at most 4096"),
+        "num_attention_heads"
+        | "num_key_value_heads"
+        | "linear_num_key_heads"
+        | "linear_num_value_heads"
+        | "num_heads" => (1 << 10, "at most 1024"),
+        "experts of all layers" => (1 << 17, "at most 2^17"),
         "patch_size" | "temporal_patch_size" | "in_channels" | "spatial_merge_size" => {
             (1 << 8, "at most 256")
         }

@@ -25,19 +25,19 @@ impl TextConfig {
         for (key, value) in counts {
             in_range(key, key, value)?;
         }
+        in_range(
+            "mtp_num_hidden_layers",
+            "mtp_num_hidden_layers",
+            self.mtp_num_hidden_layers.max(1),
+        )?;
         match &self.moe {
             None => in_range(
                 "intermediate_size",
                 "intermediate_size",
                 self.intermediate_size,
             )?,
-            Some(moe) => moe.validate()?,
+            Some(moe) => moe.validate(self.num_hidden_layers + self.mtp_num_hidden_layers)?,
         }
-        in_range(
-            "mtp_num_hidden_layers",
-            "mtp_num_hidden_layers",
-            self.mtp_num_hidden_layers.max(1),
-        )?;
         for (key, heads, width) in [
             (
                 "num_attention_heads * head_dim",
@@ -122,7 +122,8 @@ impl TextConfig {
 }
 
 impl MoeConfig {
-    fn validate(&self) -> Result<(), SpecError> {
+    /// Checks the experts of a model with so many layers, MTP's included.
+    fn validate(&self, layers: usize) -> Result<(), SpecError> {
         for (key, value) in [
             ("num_experts", self.num_experts),
             ("num_experts_per_tok", self.num_experts_per_tok),
@@ -138,6 +139,11 @@ impl MoeConfig {
             "num_experts * moe_intermediate_size",
             "",
             self.num_experts * self.moe_intermediate_size,
+        )?;
+        in_range(
+            "num_experts * (num_hidden_layers + mtp_num_hidden_layers)",
+            "experts of all layers",
+            self.num_experts * layers,
         )?;
         if self.num_experts_per_tok > self.num_experts {
             return Err(disagree(

@@ -422,6 +422,34 @@ fn what_is_missing_left_over_or_of_another_shape_or_type_is_named() {
 }
 
 #[test]
+fn transposed_experts_and_a_repeated_head_are_remarked() {
+    let (_folder, path) = directory("moe", "hf-fused.safetensors", |header| {
+        // [8, 16, 32] and [8, 32, 8] as other writers have them.
+        for (name, shape) in [("gate_up_proj", [8, 32, 16]), ("down_proj", [8, 8, 32])] {
+            let name = format!("model.layers.0.mlp.experts.{name}");
+            header[name.as_str()]["shape"] = json!(shape);
+        }
+    });
+    let config = path.join("config.json");
+    let text = fs::read_to_string(&config).unwrap();
+    let tied = text.replace(
+        "\"tie_word_embeddings\": false",
+        "\"tie_word_embeddings\": true",
+    );
+    assert_ne!(tied, text);
+    fs::write(&config, tied).unwrap();
+    let output = trestle(&["map", path.to_str().unwrap(), "--unmapped"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    for expected in [
+        "2 tensors of experts lie transposed, `model.layers.0.mlp.experts.gate_up_proj` the first",
+        "`lm_head.weight` repeats the embedding, to which it is tied, and is not read",
+    ] {
+        assert!(text.contains(expected), "{text}");
+    }
+}
+
+#[test]
 fn experts_in_both_styles_are_refused() {
     let (_folder, path) = directory("moe", "hf-fused.safetensors", |header| {
         rename(

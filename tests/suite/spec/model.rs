@@ -275,6 +275,18 @@ fn wrong_values_are_named_with_their_numbers() {
         ),
         (
             "moe",
+            "/mtp_num_hidden_layers",
+            json!(1 << 30),
+            "`mtp_num_hidden_layers` = 1073741824, but it must be at most 64",
+        ),
+        (
+            "dense",
+            "/num_attention_heads",
+            json!(2048),
+            "`num_attention_heads` = 2048, but it must be at most 1024",
+        ),
+        (
+            "moe",
             "/moe_intermediate_size",
             json!("wide"),
             "`moe_intermediate_size` must be a non-negative integer, found \"wide\"",
@@ -302,6 +314,15 @@ fn wrong_values_are_named_with_their_numbers() {
         let message = error(&with(case, pointer, value));
         assert!(message.contains(expected), "{pointer}: {message}");
     }
+    // A file may claim more experts than anybody could list.
+    let mut json = golden("moe");
+    for (key, value) in [("num_hidden_layers", 1024), ("num_experts", 4096)] {
+        json[key] = value.into();
+    }
+    json["layer_types"] = Value::Null;
+    assert!(error(&json).contains(
+        "`num_experts * (num_hidden_layers + mtp_num_hidden_layers)` = 4198400, but it must be at most 2^17"
+    ));
     let mut json = golden("vl-dense");
     json.as_object_mut()
         .expect("an object")
