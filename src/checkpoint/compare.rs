@@ -118,16 +118,30 @@ impl Left<'_> {
                     }
                     let middle = part.input as usize;
                     let (width, middle_dtype) = between[middle];
-                    let down = start - part.to.0;
-                    let from = part.from.0 + down..part.from.0 + down + (end - start);
+                    let (down, height) = (start - part.to.0, end - start);
+                    let from = if part.transposed {
+                        part.from.0..part.from.0 + part.size.1
+                    } else {
+                        part.from.0 + down..part.from.0 + down + height
+                    };
                     let middle_size = middle_dtype.size() as usize;
                     let line = width * middle_size;
                     let mut band = vec![0; from.len() * line];
                     let moves = &there[middle];
                     gather(files, inputs, moves, &from, between[middle], &mut band)?;
-                    let skip = part.from.1 * middle_size;
-                    for (i, row) in band.chunks_exact(line).enumerate() {
-                        let values = &row[skip..skip + part.size.1 * middle_size];
+                    let mut mirrored = Vec::new();
+                    for i in 0..height {
+                        let values = if part.transposed {
+                            let at = (part.from.1 + down + i) * middle_size;
+                            mirrored.clear();
+                            for row in band.chunks_exact(line) {
+                                mirrored.extend_from_slice(&row[at..at + middle_size]);
+                            }
+                            &mirrored[..]
+                        } else {
+                            let at = i * line + part.from.1 * middle_size;
+                            &band[at..at + part.size.1 * middle_size]
+                        };
                         let to = (start - rows.start + i) * pitch + part.to.1 * size;
                         let target = &mut out[to..to + part.size.1 * size];
                         super::convert::cast(middle_dtype, values, dtype, target, part.shift);

@@ -92,15 +92,21 @@ fn cover(held: &[(u32, &Piece)], wanted: &Piece, shift: i8, moves: &mut Vec<Move
             (down, right)
         };
         let from = (have.at_row + below, have.at_col + beside);
+        let skipped = (
+            rows.start - wanted.rows.start,
+            cols.start - wanted.cols.start,
+        );
+        let (skipped, size) = if wanted.transposed {
+            ((skipped.1, skipped.0), (cols.len(), rows.len()))
+        } else {
+            (skipped, (rows.len(), cols.len()))
+        };
         moves.push(Move {
             input,
             from,
-            to: (
-                wanted.at_row + rows.start - wanted.rows.start,
-                wanted.at_col + cols.start - wanted.cols.start,
-            ),
-            size: (rows.len(), cols.len()),
-            transposed: have.transposed,
+            to: (wanted.at_row + skipped.0, wanted.at_col + skipped.1),
+            size,
+            transposed: have.transposed != wanted.transposed,
             shift,
         });
     }

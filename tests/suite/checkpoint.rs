@@ -1,10 +1,12 @@
 //! Weights and training state on disk: exact, complete, and intact whatever happens.
 
-mod convert;
+pub(crate) mod convert;
+mod layouts;
 mod safetensors;
 mod seeds;
 mod statistics;
 mod torch_dist;
+pub(crate) mod toy;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -1,6 +1,7 @@
 //! The program as others call it: standard output, standard error, exit code.
 
 mod control;
+mod convert;
 mod help;
 mod inspect;
 mod map;
