@@ -140,9 +140,10 @@ def same(a, b):
 def compare(first, second):
     ours, theirs = logits(first), logits(second)
     a, b = tensors_of(first), tensors_of(second)
-    # Placement is the writer's own affair; everything else beside the weights is to be kept.
+    # Placement is the writer's own affair; everything else beside the weights is to be kept. JSON may be spelled anew: 1e-06 as 1e-6.
     placed = {*shards_of(first), *shards_of(second), "model.safetensors.index.json"}
-    files = lambda folder: {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file() and p.name not in placed}
+    read = lambda path: json.loads(path.read_text()) if path.suffix == ".json" else path.read_bytes()
+    files = lambda folder: {p.name: read(p) for p in folder.iterdir() if p.is_file() and p.name not in placed}
     kept = files(second)
     return {
         "batches": len(ours),

@@ -66,6 +66,58 @@ fn flip_a_sign(folder: &Path, tensor: &str) {
     fs::write(shard, bytes).unwrap();
 }
 
+/// Runs the program on a conversion.
+fn convert(arguments: &[&Path]) {
+    let output = Command::new(env!("CARGO_BIN_EXE_trestle"))
+        .arg("convert")
+        .args(arguments)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {said}");
+}
+
+#[test]
+fn transformers_computes_the_same_logits_with_our_export() {
+    let python = match python("torch, transformers, safetensors") {
+        Ok(python) => python,
+        Err(reason) => return skip("transformers compared no logits", &reason),
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    make(&python, &here.join("hf"), &TOYS);
+    let pairs = TOYS.map(|toy| {
+        let path = |kind: &str| here.join(kind).join(toy);
+        let (hf, megatron, back) = (path("hf"), path("megatron"), path("back"));
+        for parent in [&megatron, &back].map(|path| path.parent().unwrap()) {
+            fs::create_dir_all(parent).unwrap();
+        }
+        let import = [Path::new("import"), &hf, &megatron, Path::new("--format")];
+        convert(&[&import[..], &[Path::new("torch_dist")]].concat());
+        let export = [
+            Path::new("export"),
+            &megatron,
+            &back,
+            Path::new("--hf"),
+            &hf,
+        ];
+        convert(&export);
+        (hf, back)
+    });
+    for (toy, found) in TOYS.iter().zip(compare(&python, &pairs)) {
+        let none = serde_json::json!([]);
+        assert_eq!(found["logits_equal"], true, "{toy}: {found}");
+        assert_eq!(found["names_that_differ"], none, "{toy}");
+        assert_eq!(found["tensors_that_differ"], none, "{toy}");
+        assert_eq!(found["files_that_differ"], none, "{toy}");
+        // `A_log` and the norm of each of the three gated delta layers.
+        assert_eq!(found["float32_tensors"], 6, "{toy}");
+        let has_image = toy.starts_with("vl");
+        assert_eq!(found["batches"], if has_image { 2 } else { 1 }, "{toy}");
+        assert!(found["mtp_tensors"].as_u64().unwrap() >= 15, "{toy}");
+    }
+}
+
 /// The comparison that the other test rests on can fail.
 #[test]
 fn transformers_sees_one_weight_that_changed() {
