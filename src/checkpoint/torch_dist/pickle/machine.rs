@@ -204,32 +204,34 @@ impl<'a> Machine<'a> {
                 self.compound(Compound::List(items))?;
             }
             b'a' => {
-                let item = self.pop("APPEND")?;
-                self.extend("APPEND", &[item])?;
+                let at = self.below("APPEND", 1)?;
+                self.append("APPEND", at)?;
             }
             b'e' => {
-                let items = self.since_mark("APPENDS")?;
-                self.extend("APPENDS", &items)?;
+                let at = self.marked("APPENDS")?;
+                self.append("APPENDS", at)?;
             }
             b'}' => self.compound(Compound::Dict(Vec::new()))?,
             b'd' => {
-                let items = self.since_mark("DICT")?;
+                let at = self.marked("DICT")?;
+                let items = self.stack.split_off(at);
                 self.compound(Compound::Dict(Vec::new()))?;
-                self.set("DICT", &items)?;
+                let at = self.stack.len();
+                self.stack.extend(items);
+                self.set("DICT", at)?;
             }
             b's' => {
-                let value = self.pop("SETITEM")?;
-                let key = self.pop("SETITEM")?;
-                self.set("SETITEM", &[key, value])?;
+                let at = self.below("SETITEM", 2)?;
+                self.set("SETITEM", at)?;
             }
             b'u' => {
-                let items = self.since_mark("SETITEMS")?;
-                self.set("SETITEMS", &items)?;
+                let at = self.marked("SETITEMS")?;
+                self.set("SETITEMS", at)?;
             }
             0x8f => self.compound(Compound::Set(Vec::new()))?,
             0x90 => {
-                let items = self.since_mark("ADDITEMS")?;
-                self.add(&items)?;
+                let at = self.marked("ADDITEMS")?;
+                self.add(at)?;
             }
             0x91 => {
                 let items = self.since_mark("FROZENSET")?;
@@ -432,9 +434,23 @@ impl<'a> Machine<'a> {
     }
 
     fn since_mark(&mut self, opcode: &'static str) -> Step<Vec<Value<'a>>> {
+        let at = self.marked(opcode)?;
+        Ok(self.stack.split_off(at))
+    }
+
+    /// Drops the last mark; where it was.
+    fn marked(&mut self, opcode: &'static str) -> Step<usize> {
         match self.marks.pop() {
-            Some(mark) => Ok(self.stack.split_off(mark)),
+            Some(mark) => Ok(mark),
             None => Err(self.error(Problem::Underflow { opcode })),
+        }
+    }
+
+    /// Where the last `count` values begin.
+    fn below(&self, opcode: &'static str, count: usize) -> Step<usize> {
+        match self.stack.len().checked_sub(count) {
+            Some(at) if at >= self.floor() => Ok(at),
+            _ => Err(self.error(Problem::Underflow { opcode })),
         }
     }
 
@@ -486,51 +502,58 @@ impl<'a> Machine<'a> {
     }
 
     fn tuple(&mut self, opcode: &'static str, length: usize) -> Step<()> {
-        match self.stack.len().checked_sub(length) {
-            Some(start) if start >= self.floor() => {
-                let items = self.stack.split_off(start);
-                self.compound(Compound::Tuple(items))
+        let start = self.below(opcode, length)?;
+        let items = self.stack.split_off(start);
+        self.compound(Compound::Tuple(items))
+    }
+
+    /// The value below place `at` of the stack, which what lies from there on is put into; and its node.
+    fn receiver(&self, opcode: &'static str, at: usize) -> Step<(Value<'a>, usize)> {
+        match at.checked_sub(1) {
+            Some(place) if place >= self.floor() => {
+                let value = self.stack[place];
+                let node = match value {
+                    Value::Node(Node(index)) => index as usize,
+                    _ => usize::MAX,
+                };
+                Ok((value, node))
             }
             _ => Err(self.error(Problem::Underflow { opcode })),
         }
     }
 
-    /// The compound value on top of the stack.
-    fn receiver(&mut self, opcode: &'static str) -> Step<(Value<'a>, Option<&mut Compound<'a>>)> {
-        let value = self.top(opcode)?;
-        let compound = match value {
-            Value::Node(Node(index)) => self.nodes.get_mut(index as usize),
-            _ => None,
+    /// Puts the values from place `at` on into the list below.
+    fn append(&mut self, opcode: &'static str, at: usize) -> Step<()> {
+        let (value, node) = self.receiver(opcode, at)?;
+        let Some(Compound::List(list)) = self.nodes.get_mut(node) else {
+            return Err(self.kind(opcode, "a list", value));
         };
-        Ok((value, compound))
-    }
-
-    fn extend(&mut self, opcode: &'static str, items: &[Value<'a>]) -> Step<()> {
-        match self.receiver(opcode)? {
-            (_, Some(Compound::List(list))) => list.extend_from_slice(items),
-            (value, _) => return Err(self.kind(opcode, "a list", value)),
-        }
+        list.extend(self.stack.drain(at..));
         Ok(())
     }
 
-    fn set(&mut self, opcode: &'static str, items: &[Value<'a>]) -> Step<()> {
-        let (pairs, []) = items.as_chunks::<2>() else {
+    /// Puts keys and values from place `at` on into the dict below.
+    fn set(&mut self, opcode: &'static str, at: usize) -> Step<()> {
+        let (value, node) = self.receiver(opcode, at)?;
+        let (pairs, rest) = self.stack[at..].as_chunks::<2>();
+        if !rest.is_empty() {
             return Err(self.error(Problem::Underflow { opcode }));
-        };
-        match self.receiver(opcode)? {
-            (_, Some(Compound::Dict(dict))) => {
-                dict.extend(pairs.iter().map(|[key, value]| (*key, *value)));
-            }
-            (value, _) => return Err(self.kind(opcode, "a dict", value)),
         }
+        let Some(Compound::Dict(dict)) = self.nodes.get_mut(node) else {
+            return Err(self.kind(opcode, "a dict", value));
+        };
+        dict.extend(pairs.iter().map(|[key, value]| (*key, *value)));
+        self.stack.truncate(at);
         Ok(())
     }
 
-    fn add(&mut self, items: &[Value<'a>]) -> Step<()> {
-        match self.receiver("ADDITEMS")? {
-            (_, Some(Compound::Set(set))) => set.extend_from_slice(items),
-            (value, _) => return Err(self.kind("ADDITEMS", "a set", value)),
-        }
+    /// Puts the values from place `at` on into the set below.
+    fn add(&mut self, at: usize) -> Step<()> {
+        let (value, node) = self.receiver("ADDITEMS", at)?;
+        let Some(Compound::Set(set)) = self.nodes.get_mut(node) else {
+            return Err(self.kind("ADDITEMS", "a set", value));
+        };
+        set.extend(self.stack.drain(at..));
         Ok(())
     }
 
@@ -580,11 +603,12 @@ impl<'a> Machine<'a> {
     }
 
     fn build(&mut self, new: Value<'a>) -> Step<()> {
-        match self.receiver("BUILD")? {
-            (_, Some(Compound::Object { state, .. })) => *state = Some(new),
+        let (value, node) = self.receiver("BUILD", self.stack.len())?;
+        match self.nodes.get_mut(node) {
+            Some(Compound::Object { state, .. }) => *state = Some(new),
             // attributes of an `OrderedDict`, as modules' state dicts have them
-            (_, Some(Compound::Dict(_))) => {}
-            (value, _) => return Err(self.kind("BUILD", "an object", value)),
+            Some(Compound::Dict(_)) => {}
+            _ => return Err(self.kind("BUILD", "an object", value)),
         }
         Ok(())
     }

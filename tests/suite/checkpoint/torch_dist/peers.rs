@@ -11,6 +11,7 @@ use trestle::checkpoint::torch_dist::{Options, Reader};
 
 use super::values;
 use super::write::{bytes, every_type, write};
+use crate::interop;
 
 /// Type, extents and CRC-32 of a tensor by its key.
 type Tensors = BTreeMap<String, (String, Vec<usize>, u32)>;
@@ -19,7 +20,7 @@ type Tensors = BTreeMap<String, (String, Vec<usize>, u32)>;
 fn python() -> Option<&'static Path> {
     static PYTHON: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let found = PYTHON.get_or_init(|| {
-        let script = "tests/interop/torch_dist_environment.py";
+        let script = interop::script("torch_dist_environment.py");
         let output = run(Command::new("python3").arg(script))?;
         let text = String::from_utf8_lossy(&output.stdout);
         let last = text.lines().last().ok_or("no path was printed")?;
@@ -28,9 +29,7 @@ fn python() -> Option<&'static Path> {
     match found {
         Ok(path) => Some(path),
         Err(problem) => {
-            eprintln!(
-                "SKIPPED: no Python with torch and megatron-core, so the peers were not asked: {problem}"
-            );
+            interop::skip("PyTorch and Megatron Core were not asked", problem);
             None
         }
     }
@@ -48,7 +47,7 @@ fn run(command: &mut Command) -> Result<Output, String> {
 
 /// What peers say of checkpoints that they load or save, one answer a work: `torch,load,DIR`.
 fn peer(python: &Path, works: &[String]) -> Vec<(Tensors, Value)> {
-    let script = "tests/interop/torch_dist_peer.py";
+    let script = interop::script("torch_dist_peer.py");
     let output = run(Command::new(python).arg(script).args(works)).unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let answers = text
@@ -142,7 +141,9 @@ fn we_read_what_pytorch_writes() {
         let mut names = reader.objects.clone();
         names.sort_unstable();
         // tuples are flattened by some versions of PyTorch and kept by others
-        names.iter_mut().for_each(|n| n.truncate(10));
+        for name in &mut names {
+            name.truncate(10);
+        }
         names.dedup();
         assert_eq!(names, objects, "{variant}");
     }
