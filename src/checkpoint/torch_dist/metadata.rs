@@ -14,7 +14,7 @@ use super::pickle::known::Kind;
 use super::pickle::{self, Pickle, PickleError, Value};
 use crate::base::{DType, Shape};
 
-pub(super) use write::write;
+pub use write::write;
 
 /// What `.metadata` says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

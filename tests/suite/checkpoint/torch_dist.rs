@@ -1,6 +1,7 @@
 //! Megatron's `torch_dist` checkpoints: what PyTorch and Megatron Core write we read, and the other way round.
 
 mod golden;
+mod hostile;
 mod peers;
 mod pickle;
 mod write;

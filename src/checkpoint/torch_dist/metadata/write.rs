@@ -13,7 +13,7 @@ const FILESYSTEM: &str = "torch.distributed.checkpoint.filesystem";
 const BATCH: usize = 1000;
 
 /// The bytes of `.metadata`. `save_id` tells one save from another; readers ignore it.
-pub(in super::super) fn write(metadata: &Metadata, save_id: &str) -> Vec<u8> {
+pub fn write(metadata: &Metadata, save_id: &str) -> Vec<u8> {
     let mut out = Out {
         w: Writer::new(4),
         texts: HashMap::new(),
