@@ -279,7 +279,7 @@ fn items_of_wrong_length_or_place_are_no_archives() {
     }
     let folder = checkpoint();
     change(folder.path(), |m| {
-        m.tensors[1].chunks[0].item.offset = u64::MAX >> 1
+        m.tensors[1].chunks[0].item.offset = u64::MAX >> 1;
     });
     says(
         &refused(folder.path()),
