@@ -358,8 +358,11 @@ fn is_torch_dist(directory: &Path) -> bool {
     })
 }
 
-/// The files of ranks in a directory, by their place.
-fn rank_files(directory: &Path) -> Result<BTreeMap<Coordinates, PathBuf>, CheckpointError> {
+/// The files of ranks in a directory (`tp0-pp0-ep0-etp0.safetensors`), by their place; none if it holds something else.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn rank_files(directory: &Path) -> Result<BTreeMap<Coordinates, PathBuf>, CheckpointError> {
     let mut ranks = BTreeMap::new();
     for entry in fs::read_dir(directory).map_err(failed("read", directory))? {
         let entry = entry.map_err(failed("read", directory))?;

@@ -11,6 +11,7 @@ use super::table::printable;
 use super::{numbers, unusable};
 use crate::base::{Bytes, DType};
 use crate::checkpoint::safetensors::{Directory, Header};
+use crate::checkpoint::weights::rank_files;
 use crate::checkpoint::{CheckpointError, StoredTensor, torch_dist, training};
 use crate::cli::output::{Output, Tone};
 use crate::cli::{Exit, Failure};
@@ -99,9 +100,11 @@ impl Found {
         if is_there(layout::RUN) || is_there(layout::EVENTS) {
             return Self::newest_of_run(path);
         }
-        let ranks = rank_files(path).map_err(unusable)?;
-        if !ranks.is_empty() {
-            return Self::shards(path, ranks).map_err(unusable);
+        if path.is_dir() {
+            let ranks = rank_files(path).map_err(unusable)?;
+            if !ranks.is_empty() {
+                return Self::shards(path, ranks.into_values().collect()).map_err(unusable);
+            }
         }
         if is_there(".metadata") || is_there(torch_dist::TRACKER) {
             return Self::torch_dist(path).map_err(unusable);
@@ -420,55 +423,4 @@ fn described(config: &ModelConfig) -> String {
         words.push_str(", tied head");
     }
     words
-}
-
-/// The files of ranks in a directory (`tp0-pp0-ep0-etp0.safetensors`), by their place; none if it is no directory.
-fn rank_files(path: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
-    let io = |source| CheckpointError::Io {
-        action: "read",
-        path: path.to_owned(),
-        source,
-    };
-    if !fs::metadata(path).map_err(io)?.is_dir() {
-        return Ok(Vec::new());
-    }
-    let mut ranks: BTreeMap<[u64; 4], PathBuf> = BTreeMap::new();
-    for entry in fs::read_dir(path).map_err(io)? {
-        let entry = entry.map_err(io)?;
-        if let Some(place) = entry.file_name().to_str().and_then(place) {
-            ranks.insert(place, entry.path());
-        }
-    }
-    Ok(ranks.into_values().collect())
-}
-
-/// The place that a file name tells: pipeline stage first, since that orders layers.
-fn place(name: &str) -> Option<[u64; 4]> {
-    let mut parts = name.strip_suffix(".safetensors")?.split('-');
-    let mut next = |axis: &str| -> Option<u64> {
-        let digits = parts.next()?.strip_prefix(axis)?;
-        let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
-        is_number.then(|| digits.parse().ok()).flatten()
-    };
-    let [tp, pp, ep, etp] = [next("tp")?, next("pp")?, next("ep")?, next("etp")?];
-    parts.next().is_none().then_some([pp, tp, ep, etp])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_rank_has_its_place_in_its_name() {
-        assert_eq!(place("tp1-pp2-ep3-etp0.safetensors"), Some([2, 1, 3, 0]));
-        for name in [
-            "model.safetensors",
-            "tp1-pp0-ep0.safetensors",
-            "tp-pp0-ep0-etp0.safetensors",
-            "tp1-pp0-ep0-etp0-x.safetensors",
-            "tp1-pp0-ep0-etp0",
-        ] {
-            assert_eq!(place(name), None, "{name}");
-        }
-    }
 }
