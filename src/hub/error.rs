@@ -138,14 +138,6 @@ pub enum HubError {
         /// What came.
         actual: String,
     },
-    /// A file that is longer than the Hub says.
-    #[error("{file} has more than the {expected} that the Hub says")]
-    TooLong {
-        /// The file.
-        file: String,
-        /// What the Hub says.
-        expected: Bytes,
-    },
     /// Files that do not fit.
     #[error("{} more are needed in {}, {} are free", needed, folder.display(), free)]
     DiskFull {
