@@ -1,3 +1,4 @@
 //! Hugging Face and Megatron, tensor by tensor.
 
+mod layouts;
 mod registry;

@@ -104,7 +104,7 @@ fn cover(mut list: Rectangles, (rows, cols): (usize, usize)) -> bool {
 }
 
 /// Checks that a view has every element of every entry once, in tensors without overlap.
-fn uses_each_element_once(table: &Table, view: &View, what: &str) {
+pub(super) fn uses_each_element_once(table: &Table, view: &View, what: &str) {
     let mut entries: Vec<Rectangles> = vec![Vec::new(); table.entries().len()];
     for tensor in &view.tensors {
         let mut places: Rectangles = Vec::with_capacity(tensor.pieces.len());
