@@ -8,6 +8,7 @@ mod archive;
 mod boxes;
 mod common;
 mod error;
+mod extra_state;
 mod item;
 pub mod metadata;
 pub mod pickle;

@@ -54,14 +54,20 @@ def torch_load(folder):
 def megatron_load(folder):
     from megatron.core import dist_checkpointing
     from megatron.core.dist_checkpointing import ShardedTensor
+    from megatron.core.dist_checkpointing.mapping import ShardedObject
 
     single_process()
     wanted = {key: ShardedTensor.from_rank_offsets(key, tensor) for key, tensor in empty(folder).items()}
+    # the engine's states, which a real model asks for
+    stored = dcp.FileSystemReader(folder).read_metadata().state_dict_metadata
+    states = [key for key in stored if "._extra_state/" in key]
+    wanted.update((key, ShardedObject.empty_from_unique_key(key)) for key in states)
     # not strict: the check of keys fails with PyTorch 2.15, on Megatron's own checkpoints too
     loaded = dist_checkpointing.load(wanted, folder)
+    assert all(loaded[key].dtype == torch.uint8 and loaded[key].numel() == 0 for key in states)
     common = dist_checkpointing.load_common_state_dict(folder)
     assert dist_checkpointing.load_content_metadata(folder) == common["content_metadata"]
-    return {key: loaded[key] for key in wanted}, {key: common[key] for key in ("checkpoint_version", "iteration", "content_metadata")}
+    return {key: loaded[key] for key in empty(folder)}, {key: common[key] for key in ("checkpoint_version", "iteration", "content_metadata")}
 
 
 def some_tensors():

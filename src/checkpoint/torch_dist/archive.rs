@@ -43,9 +43,28 @@ fn opening(build: &mut Build, pickle: &[u8]) {
     build.record("byteorder", b"little");
 }
 
+/// An empty state of the compute engine: no bytes, in a list of one as Megatron has it.
+pub(super) fn extra_state() -> Vec<u8> {
+    let mut w = Writer::new(2);
+    w.empty_list();
+    rebuild(&mut w, DType::U8, &[0]);
+    w.append();
+    let mut build = Build::new(FOLDER);
+    opening(&mut build, &w.finish());
+    build.record("data/0", &[]);
+    build.record("version", b"3\n");
+    build.finish()
+}
+
 /// The pickle of a contiguous tensor that fills its storage.
 fn tensor(dtype: DType, sizes: &[usize]) -> Vec<u8> {
     let mut w = Writer::new(2);
+    rebuild(&mut w, dtype, sizes);
+    w.finish()
+}
+
+/// A contiguous tensor that fills storage 0.
+fn rebuild(w: &mut Writer, dtype: DType, sizes: &[usize]) {
     let elements: u64 = sizes.iter().map(|&n| n as u64).product();
     let class = storage(dtype);
     let function = if class.is_some() {
@@ -83,7 +102,6 @@ fn tensor(dtype: DType, sizes: &[usize]) -> Vec<u8> {
     }
     w.tuple();
     w.reduce();
-    w.finish()
 }
 
 /// Strides of a contiguous tensor, in scalars.

@@ -14,6 +14,7 @@ use std::path::Path;
 use super::archive;
 use super::common::{COMMON_FILE, COMMON_STATE};
 use super::error::TorchDistError;
+use super::extra_state;
 use super::metadata::{self, Chunk, Item, Metadata, ObjectMetadata, TensorMetadata};
 use super::trackers::TRACKER;
 use super::zip::ALIGN;
@@ -35,6 +36,8 @@ pub struct Options {
     pub iteration: u64,
     /// Also write `common.pt`, without which Megatron Core before 0.19 does not load a checkpoint.
     pub common_file: bool,
+    /// Also name an empty extra state for every module of the compute engine, without which Megatron Core refuses to load by default.
+    pub extra_states: bool,
 }
 
 impl Default for Options {
@@ -44,6 +47,7 @@ impl Default for Options {
             files: 1,
             iteration: 0,
             common_file: true,
+            extra_states: true,
         }
     }
 }
@@ -57,8 +61,8 @@ pub struct Plan {
     pub items: Vec<PlannedItem>,
     metadata: Metadata,
     options: Options,
-    /// The common state's item: file, offset and bytes.
-    common: (Item, Vec<u8>),
+    /// Items of the first file that are no tensors: the common state, and the extra state that all modules share.
+    objects: Vec<(Item, Vec<u8>)>,
 }
 
 /// A file of a plan.
@@ -109,14 +113,7 @@ impl Plan {
             items: Vec::new(),
             metadata: Metadata::default(),
             options,
-            common: (
-                Item {
-                    file: 0,
-                    offset: 0,
-                    length: 0,
-                },
-                archive::object("archive", &archive::common(options.iteration, true)),
-            ),
+            objects: Vec::new(),
         };
         let mut done = 0;
         for (number, (key, shape, dtype)) in tensors.iter().enumerate() {
@@ -174,27 +171,41 @@ impl Plan {
                 chunks,
             });
         }
-        plan.add_common();
+        plan.add_objects();
         Ok(plan)
     }
 
-    /// The common state goes behind the tensors of the first file.
-    fn add_common(&mut self) {
+    /// Objects go behind the tensors of the first file.
+    fn add_objects(&mut self) {
         if self.files.is_empty() {
             self.files.push(PlannedFile {
                 name: "__0_0.distcp".to_owned(),
                 bytes: 0,
             });
         }
-        let (item, bytes) = &mut self.common;
-        item.offset = self.files[0].bytes.next_multiple_of(ALIGN);
-        item.length = bytes.len() as u64;
-        self.files[0].bytes = item.offset + item.length;
-        self.metadata.objects.push(ObjectMetadata {
-            key: COMMON_STATE.to_owned(),
-            item: *item,
-        });
+        if self.options.extra_states {
+            let tensors = self.metadata.tensors.iter();
+            let keys = extra_state::keys(tensors.map(|t| (t.key.as_str(), &t.shape)));
+            if !keys.is_empty() {
+                self.add_object(archive::extra_state(), keys);
+            }
+        }
+        let common = archive::object("archive", &archive::common(self.options.iteration, true));
+        self.add_object(common, vec![COMMON_STATE.to_owned()]);
         self.metadata.files = self.files.iter().map(|f| f.name.clone()).collect();
+    }
+
+    /// Adds one item that is stored under several keys.
+    fn add_object(&mut self, bytes: Vec<u8>, keys: Vec<String>) {
+        let item = Item {
+            file: 0,
+            offset: self.files[0].bytes.next_multiple_of(ALIGN),
+            length: bytes.len() as u64,
+        };
+        self.files[0].bytes = item.offset + item.length;
+        self.objects.push((item, bytes));
+        let objects = keys.into_iter().map(|key| ObjectMetadata { key, item });
+        self.metadata.objects.extend(objects);
     }
 
     /// Bytes of all files together, without `.metadata` and what is small.
@@ -247,10 +258,9 @@ impl Plan {
     /// # Errors
     /// A file that cannot be written.
     pub fn finish(&self, folder: &Path, files: &[File]) -> Result<(), CheckpointError> {
-        let (item, bytes) = &self.common;
         for (i, (file, planned)) in files.iter().zip(&self.files).enumerate() {
             let path = folder.join(&planned.name);
-            if i == item.file {
+            for (item, bytes) in self.objects.iter().filter(|(item, _)| item.file == i) {
                 file.write_all_at(bytes, item.offset)
                     .map_err(failed("write", &path))?;
             }

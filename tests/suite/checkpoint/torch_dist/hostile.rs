@@ -22,6 +22,7 @@ fn checkpoint() -> TempDir {
     ];
     let options = Options {
         max_chunk_bytes: 32,
+        extra_states: false,
         ..Options::default()
     };
     write(folder.path(), &tensors, options);

@@ -103,6 +103,7 @@ fn the_peers_read_what_we_write() {
             files: 3,
             iteration: 42,
             common_file,
+            ..Options::default()
         };
         let plan = write(&folder, &tensors, options);
         assert_eq!(plan.files.len(), 3);

@@ -61,7 +61,7 @@ pub(super) fn every_type() -> Wanted {
         .flat_map(|dtype| shapes.iter().map(move |shape| (dtype, shape)));
     all.map(|(dtype, shape)| {
         (
-            format!("{dtype}.{}d", shape.len()),
+            format!("{dtype}.{}d.weight", shape.len()),
             Shape(shape.clone()),
             *dtype,
         )
@@ -83,10 +83,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
     fn tensors_of_any_shape_and_type_come_back(
-        tensors in tensors(), max_chunk_bytes in 1_u64..600, files in 1_usize..5, iteration in 0_u64..20_000_000, common_file: bool,
+        tensors in tensors(), max_chunk_bytes in 1_u64..600, files in 1_usize..5, iteration in 0_u64..20_000_000, common_file: bool, extra_states: bool,
     ) {
         let folder = tempfile::tempdir().unwrap();
-        let options = Options { max_chunk_bytes, files, iteration, common_file };
+        let options = Options { max_chunk_bytes, files, iteration, common_file, extra_states };
         let plan = write(folder.path(), &tensors, options);
         prop_assert!(plan.files.len() <= files);
         for file in &plan.files {
