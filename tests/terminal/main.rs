@@ -4,6 +4,7 @@
 
 mod figures;
 mod leave;
+mod mapping;
 mod recipes;
 mod session;
 mod training;

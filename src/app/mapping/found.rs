@@ -7,6 +7,10 @@ use crate::app::search::{Matching, Query, SearchMode};
 
 /// Names that a thread compares at a time.
 const PIECE: usize = 2048;
+/// Up to so many matches are all scored with care.
+const ALL: usize = 4096;
+/// Of more, so many are: nobody reads further.
+const FIRST: usize = 1024;
 
 /// What a search found, and what the searches before it found that it continues: typed letter by letter, each looks only at what the one before
 /// left, and a letter taken back costs nothing.
@@ -58,21 +62,43 @@ fn narrows(query: &Query) -> bool {
     query.mode != SearchMode::Glob && query.text.chars().all(plain)
 }
 
+/// The names that match, best first. Of very many the first ones are in the order of their best scores, the rest by a rough score.
 fn compare(names: &Names, query: &Query, which: &[u32]) -> Vec<u32> {
-    // Score above number in one word: sorting words is quick.
-    let mut scored: Vec<u64> = which
+    let found = scored(which, query, |matching, name| {
+        matching.rough_score(names.get(name as usize))
+    });
+    let careful = if found.len() <= ALL {
+        found.len()
+    } else {
+        FIRST
+    };
+    let (first, rest) = found.split_at(careful);
+    let first: Vec<u32> = first.iter().map(|&word| word as u32).collect();
+    let first = scored(&first, query, |matching, name| {
+        matching.score(names.get(name as usize))
+    });
+    first.iter().chain(rest).map(|&word| word as u32).collect()
+}
+
+/// Names that have a score, best first, then by number: the score, turned round, above the number in one word.
+fn scored(
+    which: &[u32],
+    query: &Query,
+    score: impl Fn(&mut Matching, u32) -> Option<u32> + Sync,
+) -> Vec<u64> {
+    let mut words: Vec<u64> = which
         .par_chunks(PIECE)
         .flat_map_iter(|piece| {
             let mut matching = Matching::new(query);
-            let score = |&name: &u32| {
-                let score = matching.score(names.get(name as usize))?;
+            let word = |&name: &u32| {
+                let score = score(&mut matching, name)?;
                 Some(u64::from(u32::MAX - score) << 32 | u64::from(name))
             };
-            piece.iter().filter_map(score).collect::<Vec<u64>>()
+            piece.iter().filter_map(word).collect::<Vec<u64>>()
         })
         .collect();
-    scored.par_sort_unstable();
-    scored.into_iter().map(|word| word as u32).collect()
+    words.par_sort_unstable();
+    words
 }
 
 #[cfg(test)]

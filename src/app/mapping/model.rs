@@ -1,11 +1,12 @@
 //! A model from both sides: every Megatron tensor, every Hugging Face tensor, and what files have of them.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::rows::{Content, Shown, rows};
+use super::standing::judge;
 use super::tree::{Leaf, Tree, mix};
-use super::{Names, Side};
+use super::{Names, Side, Standing};
 use crate::base::{DType, Shape};
 use crate::mapping::{Audit, Convention, Problem, ProblemKind, Table, View};
 use crate::spec::{ExpertStyle, ModelConfig};
@@ -34,19 +35,6 @@ pub struct Files {
     pub view: View,
     /// The comparison of the two.
     pub audit: Audit,
-}
-
-/// How it stands with a tensor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Standing {
-    /// It has its partner.
-    Fine,
-    /// The files lack it: without a source, Megatron would keep its random initialisation.
-    Missing,
-    /// The files have it with a wrong shape or type, or twice.
-    Wrong,
-    /// The files have it and the model has no place for it.
-    Extra,
 }
 
 /// What a row's tensor is.
@@ -102,67 +90,52 @@ impl Model {
     /// A model of which no files are known.
     pub fn new(name: String, config: &ModelConfig, style: ExpertStyle) -> Self {
         let table = Table::new(config, style);
-        let view = View::huggingface(&table);
-        Self::build(name, table, view, None)
+        let entries = vec![Standing::Fine; table.entries().len()];
+        let (megatron, (huggingface, hf)) = rayon::join(
+            || megatron_tree(&table, &entries, &[]),
+            || {
+                let view = View::huggingface(&table);
+                let tree = huggingface_tree(&view, &vec![Standing::Fine; view.tensors.len()], &[]);
+                (view, tree)
+            },
+        );
+        Self {
+            name,
+            links: links(&table, &huggingface),
+            sources: vec![Standing::Fine; huggingface.tensors.len()],
+            table,
+            huggingface,
+            files: None,
+            entries,
+            extra: Vec::new(),
+            trees: [megatron, hf],
+        }
     }
 
     /// A model with what files have of it.
     pub fn with_files(name: String, table: Table, files: Files) -> Self {
-        let view = View::huggingface(&table);
-        Self::build(name, table, view, Some(files))
-    }
-
-    fn build(name: String, table: Table, huggingface: View, files: Option<Files>) -> Self {
-        let links = links(&table, &huggingface);
+        let huggingface = View::huggingface(&table);
         let mut entries = vec![Standing::Fine; table.entries().len()];
         let mut sources = vec![Standing::Fine; huggingface.tensors.len()];
-        let mut extra = Vec::new();
-        if let Some(files) = &files {
-            extra = judge(files, &mut entries, &mut sources, &huggingface);
-        }
-        let on = |convention| match &files {
-            Some(files) if files.view.convention == convention => extra.as_slice(),
-            _ => &[],
+        let extra = judge(&files, &mut entries, &mut sources, &huggingface);
+        let strays: Vec<&str> = extra
+            .iter()
+            .map(|&number| files.stored[number].name.as_str())
+            .collect();
+        let (on_megatron, on_hf) = match files.view.convention {
+            Convention::Megatron => (strays.as_slice(), &[][..]),
+            Convention::HuggingFace => (&[][..], strays.as_slice()),
         };
-        let names_of = |numbers: &[usize]| -> Vec<String> {
-            let stored = files.as_ref().map_or(&[][..], |files| &files.stored);
-            numbers.iter().map(|&n| stored[n].name.clone()).collect()
-        };
-        let megatron = {
-            let more = names_of(on(Convention::Megatron));
-            let own = table.entries().iter().map(|entry| entry.name.as_str());
-            let names = Names::new(own.chain(more.iter().map(String::as_str)));
-            Tree::new(names, |i| match table.entries().get(i) {
-                Some(entry) => Leaf {
-                    signature: signature(&entry.shape, entry.kind() as u64, entries[i]),
-                    parameters: entry.shape.elements(),
-                    is_problem: entries[i] != Standing::Fine,
-                },
-                None => stray(i),
-            })
-        };
-        let hf = {
-            let more = names_of(on(Convention::HuggingFace));
-            let own = huggingface
-                .tensors
-                .iter()
-                .map(|tensor| tensor.name.as_str());
-            let names = Names::new(own.chain(more.iter().map(String::as_str)));
-            Tree::new(names, |i| match huggingface.tensors.get(i) {
-                Some(tensor) => Leaf {
-                    signature: signature(&tensor.shape, 0, sources[i]),
-                    parameters: tensor.shape.elements(),
-                    is_problem: sources[i] != Standing::Fine,
-                },
-                None => stray(i),
-            })
-        };
+        let (megatron, hf) = rayon::join(
+            || megatron_tree(&table, &entries, on_megatron),
+            || huggingface_tree(&huggingface, &sources, on_hf),
+        );
         Self {
             name,
+            links: links(&table, &huggingface),
             table,
             huggingface,
-            files,
-            links,
+            files: Some(files),
             entries,
             sources,
             extra,
@@ -366,6 +339,36 @@ fn is_of_files(kind: &ProblemKind) -> bool {
     )
 }
 
+/// Megatron's tensors, then those that have no place.
+fn megatron_tree(table: &Table, standings: &[Standing], strays: &[&str]) -> Tree {
+    let own = table.entries().iter().map(|entry| entry.name.as_str());
+    let names = Names::new(own.chain(strays.iter().copied()));
+    Tree::new(names, |i| match table.entries().get(i) {
+        Some(entry) => leaf(&entry.shape, entry.kind() as u64, standings[i]),
+        None => stray(i),
+    })
+}
+
+/// Hugging Face's tensors, then those that have no place.
+fn huggingface_tree(view: &View, standings: &[Standing], strays: &[&str]) -> Tree {
+    let own = view.tensors.iter().map(|tensor| tensor.name.as_str());
+    let names = Names::new(own.chain(strays.iter().copied()));
+    Tree::new(names, |i| match view.tensors.get(i) {
+        Some(tensor) => leaf(&tensor.shape, 0, standings[i]),
+        None => stray(i),
+    })
+}
+
+/// What a tree has to know of a tensor. Equal shapes, kinds and standings are all that equal layers share.
+fn leaf(shape: &Shape, kind: u64, standing: Standing) -> Leaf {
+    let start = mix(kind, standing as u64);
+    Leaf {
+        signature: shape.0.iter().fold(start, |hash, &n| mix(hash, n as u64)),
+        parameters: shape.elements(),
+        is_problem: standing != Standing::Fine,
+    }
+}
+
 /// A tensor without a place is like no other.
 fn stray(number: usize) -> Leaf {
     Leaf {
@@ -373,11 +376,6 @@ fn stray(number: usize) -> Leaf {
         parameters: 0,
         is_problem: true,
     }
-}
-
-fn signature(shape: &Shape, kind: u64, standing: Standing) -> u64 {
-    let start = mix(kind, standing as u64);
-    shape.0.iter().fold(start, |hash, &n| mix(hash, n as u64))
 }
 
 /// Which Hugging Face tensors each entry has, in the order of its sources.
@@ -404,56 +402,6 @@ fn links(table: &Table, view: &View) -> (Vec<u32>, Vec<u32>) {
         *end = last;
     }
     (pairs.into_iter().map(|(_, source)| source).collect(), ends)
-}
-
-/// How it stands with every tensor, by the files' audit; gives the tensors without a place.
-fn judge(
-    files: &Files,
-    entries: &mut [Standing],
-    sources: &mut [Standing],
-    huggingface: &View,
-) -> Vec<usize> {
-    let mut wrong: HashSet<&str> = HashSet::new();
-    let mut strange: HashSet<&str> = HashSet::new();
-    for problem in &files.audit.problems {
-        match &problem.kind {
-            ProblemKind::Extra => strange.insert(problem.tensor.as_str()),
-            ProblemKind::Shape { .. } | ProblemKind::DType(_) | ProblemKind::Twice { .. } => {
-                wrong.insert(problem.tensor.as_str())
-            }
-            _ => false,
-        };
-    }
-    let standing = |tensor: usize| match files.audit.partners.get(tensor).copied().flatten() {
-        None => Standing::Missing,
-        Some(stored) if wrong.contains(files.stored[stored].name.as_str()) => Standing::Wrong,
-        Some(_) => Standing::Fine,
-    };
-    let is_hf = files.view.convention == Convention::HuggingFace;
-    for (at, tensor) in files.view.tensors.iter().enumerate() {
-        let standing = standing(at);
-        if is_hf && let Some(source) = sources.get_mut(at) {
-            *source = standing;
-        }
-        for piece in &tensor.pieces {
-            let entry = &mut entries[piece.entry as usize];
-            *entry = standing.max(*entry);
-        }
-    }
-    if !is_hf {
-        for (source, tensor) in sources.iter_mut().zip(&huggingface.tensors) {
-            let worst = tensor
-                .pieces
-                .iter()
-                .map(|piece| entries[piece.entry as usize]);
-            *source = worst.max().unwrap_or(Standing::Fine);
-        }
-    }
-    let stored = files.stored.iter().enumerate();
-    stored
-        .filter(|(_, tensor)| strange.contains(tensor.name.as_str()))
-        .map(|(at, _)| at)
-        .collect()
 }
 
 #[cfg(test)]

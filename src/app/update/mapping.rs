@@ -5,8 +5,8 @@ mod walk;
 
 use crate::app::dialog::{Dialog, View};
 use crate::app::mapping::{
-    Content, CutAxis, Effect as Work, Item, Message, Pane, Progress, Reading, ValuesOf, degrees,
-    holdings, layout, read_element, trace_lines,
+    Content, CutAxis, Effect as Work, Item, Message, Pane, Progress, Reading, Shared, ValuesOf,
+    degrees, holdings, layout, read_element, trace_lines,
 };
 use crate::app::search::Query;
 use crate::app::{Action, Effect, Screen, State, Tone, list};
@@ -62,9 +62,14 @@ pub fn unavailable(state: &State, action: Action) -> Option<String> {
         Action::ResetCut if screen.cut.is_none() => Some("nothing is changed".into()),
         Action::TraceElement => layout(state)?.err(),
         Action::ValueStatistics => values_of(state).err(),
-        Action::VerifyRoundTrip => {
-            Some("the round trip is not verified from the screen in this version".into())
+        Action::VerifyRoundTrip if model.files.is_none() => no_files(),
+        Action::VerifyRoundTrip if matches!(screen.verification, Some((_, Reading::Going))) => {
+            Some("a verification is at work; the back key gives it up".into())
         }
+        Action::VerifyRoundTrip if !model.problems().is_empty() => {
+            Some("the files have problems; the next problem key lists them".into())
+        }
+        Action::VerifyRoundTrip => layout(state)?.err(),
         _ => None,
     }
 }
@@ -197,20 +202,23 @@ pub fn message(state: &mut State, message: Message) -> Vec<Effect> {
                 return vec![];
             }
             state.mapping.opening = None;
+            let going = at_work(state);
             match result {
                 Ok(model) => {
                     let problems = model.0.problems().len();
                     if problems > 0 {
-                        state.say(
-                            Tone::Bad,
-                            format!("{problems} problems; ] goes through them"),
-                        );
+                        let key = state.keymap.key(Action::NextUnmapped);
+                        let many = if problems == 1 { "" } else { "s" };
+                        let text = format!("{problems} problem{many}; {key} goes through them");
+                        state.say(Tone::Bad, text);
                     }
                     // A directory's own names lead.
                     state.mapping.side = model.0.files_side().unwrap_or(state.mapping.side);
                     state.mapping.opened = Some(model);
                     state.mapping.query = Query::default();
                     state.mapping.adopt();
+                    // What was at work was about the model before.
+                    return going.into_iter().map(Effect::Mapping).collect();
                 }
                 Err(why) => state.say(Tone::Bad, why),
             }
@@ -221,7 +229,8 @@ pub fn message(state: &mut State, message: Message) -> Vec<Effect> {
             {
                 match result {
                     Ok(Some(values)) => *reading = Reading::Done(values),
-                    Ok(None) => state.mapping.values = None,
+                    // It was given up, and the screen knows; what it waits for now was asked for later.
+                    Ok(None) => {}
                     Err(why) => *reading = Reading::Failed(why),
                 }
             }
@@ -251,7 +260,7 @@ pub fn message(state: &mut State, message: Message) -> Vec<Effect> {
                     *reading = Reading::Done(report);
                     state.say(tone, text);
                 }
-                Ok(None) => state.mapping.verification = None,
+                Ok(None) => {}
                 Err(why) => {
                     *reading = Reading::Failed(why.clone());
                     state.say(Tone::Bad, why);
@@ -264,17 +273,32 @@ pub fn message(state: &mut State, message: Message) -> Vec<Effect> {
 
 /// Gives up what is going on; else goes back to the tree.
 fn back(state: &mut State) -> Vec<Effect> {
-    let is_going = |values: &Option<(ValuesOf, _)>| matches!(values, Some((_, Reading::Going)));
-    if is_going(&state.mapping.values) {
-        state.mapping.values = None;
-        return vec![Effect::Mapping(Work::StopValues)];
+    match at_work(state).into_iter().next() {
+        Some(Work::StopValues) => {
+            state.mapping.values = None;
+            vec![Effect::Mapping(Work::StopValues)]
+        }
+        Some(stop) => {
+            state.mapping.verification = None;
+            vec![Effect::Mapping(stop)]
+        }
+        None => {
+            state.mapping.focus = Pane::Tree;
+            vec![]
+        }
+    }
+}
+
+/// What stops the work that goes on in the background.
+fn at_work(state: &State) -> Vec<Work> {
+    let mut list = Vec::new();
+    if matches!(state.mapping.values, Some((_, Reading::Going))) {
+        list.push(Work::StopValues);
     }
     if matches!(state.mapping.verification, Some((_, Reading::Going))) {
-        state.mapping.verification = None;
-        return vec![Effect::Mapping(Work::StopVerify)];
+        list.push(Work::StopVerify);
     }
-    state.mapping.focus = Pane::Tree;
-    vec![]
+    list
 }
 
 /// The full name of what a row stands for.
@@ -352,12 +376,12 @@ fn read_values(state: &mut State) -> Vec<Effect> {
 }
 
 fn verify(state: &mut State) -> Vec<Effect> {
-    let files = state.mapping.model().and_then(|model| model.files.as_ref());
-    let Some(path) = files.map(|files| files.path.clone()) else {
+    let (Some(model), Some(Ok(layout))) = (state.mapping.model().cloned(), layout(state)) else {
         return vec![];
     };
     state.mapping.verification = Some((Progress::default(), Reading::Going));
-    vec![Effect::Mapping(Work::Verify(path))]
+    let model = Shared(model);
+    vec![Effect::Mapping(Work::Verify { model, layout })]
 }
 
 /// Movements in the detail: lines up and down, ranks left and right.

@@ -1,19 +1,21 @@
-//! Work of the Mapping screen: models built and directories read, values read, tables written.
+//! Work of the Mapping screen: models built and directories read, values read, round trips verified, tables written.
 
 mod files;
 
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use super::Outside;
 use crate::app::mapping::{
     Effect, Form, Message as Mapping, Model, Origin, Shared, ValuesOf, table,
 };
 use crate::app::{Message, Tone};
+use crate::mapping::Layout;
 use crate::spec::{ExpertStyle, registry};
 
 /// Threads of the screen that can be told to stop.
@@ -21,6 +23,8 @@ use crate::spec::{ExpertStyle, registry};
 pub(super) struct Threads {
     /// The one that reads values.
     values: Stop,
+    /// The one that verifies.
+    verify: Stop,
 }
 
 /// Tells a thread to stop when it is dropped.
@@ -41,7 +45,8 @@ pub(super) fn carry_out(outside: &mut Outside, effect: Effect) {
         }),
         Effect::Values(of) => values(outside, of),
         Effect::StopValues => outside.mapping.values = Stop::default(),
-        Effect::Verify(_) | Effect::StopVerify => {}
+        Effect::Verify { model, layout } => verify(outside, model, layout),
+        Effect::StopVerify => outside.mapping.verify = Stop::default(),
         Effect::Export {
             path,
             model,
@@ -90,6 +95,35 @@ fn values(outside: &mut Outside, of: ValuesOf) {
     if let Err(error) = thread::Builder::new().name("values".into()).spawn(read) {
         let why = Err(format!("no thread to read with: {error}"));
         failed.send(Message::Mapping(Mapping::Values(asked, why)));
+    }
+}
+
+/// Between messages about how far a verification has come.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Verifies on a thread of its own.
+fn verify(outside: &mut Outside, model: Shared, layout: Layout) {
+    outside.mapping.verify = Stop::default();
+    let stop = outside.mapping.verify.0.clone();
+    let mailbox = outside.mailbox.clone();
+    let failed = mailbox.clone();
+    let work = move || {
+        let last = Mutex::new(Instant::now());
+        let progress = |so_far| {
+            // Whoever finds the clock taken is a moment early anyway.
+            if let Ok(mut last) = last.try_lock()
+                && last.elapsed() >= PAUSE
+            {
+                *last = Instant::now();
+                mailbox.send(Message::Mapping(Mapping::Verifying(so_far)));
+            }
+        };
+        let verified = files::verify(&model.0, &layout, &stop, &progress);
+        mailbox.send(Message::Mapping(Mapping::Verified(verified)));
+    };
+    if let Err(error) = thread::Builder::new().name("verify".into()).spawn(work) {
+        let why = Err(format!("no thread to verify with: {error}"));
+        failed.send(Message::Mapping(Mapping::Verified(why)));
     }
 }
 

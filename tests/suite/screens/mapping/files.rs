@@ -1,7 +1,8 @@
 //! Files of a model on the Mapping screen: what is missing, wrong, or has no place; values.
 
 use trestle::app::mapping::{
-    Effect as Work, Files, Message as Mapping, Model, Numbers, Standing, Stored, Values,
+    Effect as Work, Files, Message as Mapping, Model, Numbers, Progress, Report, Standing, Stored,
+    Values,
 };
 use trestle::app::{Effect, Message};
 use trestle::base::{DType, Shape};
@@ -224,4 +225,53 @@ fn values_are_read_when_asked_and_given_up_with_esc() {
         Err("the disk is gone".into()),
     )));
     assert!(bench.text().contains("the disk is gone"));
+}
+
+#[test]
+fn a_round_trip_is_verified_from_the_screen_and_can_be_given_up() {
+    let mut bench = bench(120, 36);
+    bench.press("v");
+    let toast = bench.state.toast.as_ref().unwrap().text.clone();
+    assert!(toast.contains("no files are open"), "{toast}");
+    open(&mut bench, toy(|_| {}, false));
+    bench.press("+");
+    let effects = bench.press("v");
+    let [Effect::Mapping(Work::Verify { layout, .. })] = &effects[..] else {
+        panic!("{effects:?}");
+    };
+    assert_eq!(layout.options.tp, 2);
+    let progress = Progress {
+        done: 3 << 20,
+        total: 12 << 20,
+    };
+    bench.send(Message::Mapping(Mapping::Verifying(progress)));
+    insta::assert_snapshot!("mapping_verifying_120x36", bench.text());
+    bench.press("v");
+    let toast = bench.state.toast.as_ref().unwrap().text.clone();
+    assert!(toast.contains("at work"), "{toast}");
+    assert_eq!(bench.press("esc"), [Effect::Mapping(Work::StopVerify)]);
+    assert!(!bench.text().contains("verifying"));
+
+    bench.press("v");
+    // What the one before says when it stops is not about this one.
+    bench.send(Message::Mapping(Mapping::Verified(Ok(None))));
+    assert!(bench.text().contains("verifying"));
+    let report = Report {
+        exact: 70,
+        rounded: Vec::new(),
+        different: vec![("lm_head.weight".into(), "1 of 4 differ".into())],
+    };
+    bench.send(Message::Mapping(Mapping::Verified(Ok(Some(report)))));
+    let text = bench.text();
+    assert!(
+        text.contains("70 bit-exact, 0 within their rounding, 1 different"),
+        "{text}"
+    );
+    assert!(text.contains("lm_head.weight: 1 of 4 differ"), "{text}");
+
+    // Files with problems are no model to send round.
+    open(&mut bench, toy(broken, false));
+    bench.press("v");
+    let toast = bench.state.toast.as_ref().unwrap().text.clone();
+    assert!(toast.contains("the files have problems"), "{toast}");
 }

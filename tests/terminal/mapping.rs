@@ -1,0 +1,106 @@
+//! The Mapping screen on real files: a directory opened, read, verified, exported.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::json;
+use trestle::mapping::{Table, View};
+use trestle::spec::{ExpertStyle, find};
+
+use crate::session::{Place, Session};
+
+const DEMO: &str = include_str!("../../recipes/demo.toml");
+
+/// Writes the toy as a Hugging Face directory, without the tensors whose name has `without` in it.
+fn toy(folder: &Path, without: &str) {
+    let config = find("toy").unwrap().text_only();
+    let view = View::huggingface(&Table::new(&config, ExpertStyle::QWEN3_5));
+    let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
+    for tensor in view
+        .tensors
+        .iter()
+        .filter(|t| without.is_empty() || !t.name.contains(without))
+    {
+        let start = data.len();
+        for at in 0..tensor.shape.elements() {
+            // Small numbers of both signs in bf16.
+            let value = (at % 251) as f32 / 500.0 - 0.25;
+            data.extend_from_slice(&value.to_bits().to_le_bytes()[2..]);
+        }
+        header.insert(
+            tensor.name.clone(),
+            json!({ "dtype": "BF16", "shape": tensor.shape.0, "data_offsets": [start, data.len()] }),
+        );
+    }
+    let header = serde_json::to_vec(&header).unwrap();
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header);
+    bytes.extend(data);
+    fs::create_dir_all(folder).unwrap();
+    fs::write(folder.join("model.safetensors"), bytes).unwrap();
+    fs::write(folder.join("config.json"), config.to_json().to_string()).unwrap();
+}
+
+/// Opens a directory by its path.
+fn open(session: &mut Session, path: &str) {
+    session.type_text("o");
+    session.wait_for("Open a model");
+    session.type_text("d");
+    session.wait_for("Open files");
+    session.type_text(path);
+    session.type_text("\r");
+}
+
+#[test]
+fn a_directory_is_opened_read_verified_and_exported() {
+    let place = Place::new(&[("demo.toml", DEMO)]);
+    toy(&place.path().join("whole"), "");
+    let mut session = Session::start(&place);
+    session.wait_for("✓ valid r1");
+    session.type_text("2");
+    session.wait_for("Megatron side");
+    open(&mut session, "whole");
+    session.wait_for("Hugging Face side, whole");
+    session.wait_for("✗ 0 unmapped");
+    session.type_text("/layers.3.self_attn.q_proj\r\x1b");
+    session.wait_for("gated qkv");
+    session.type_text("i");
+    session.wait_for("elements");
+    session.wait_for("min -0.2");
+    session.type_text("+v");
+    session.wait_until("the end of the round trip", |screen| {
+        screen.contains("bit-exact") && screen.contains("0 different")
+    });
+    session.type_text("\t");
+    session.wait_for("Megatron side, whole");
+    session.type_text("x");
+    session.wait_for("Export the table");
+    session.type_text("\r");
+    session.wait_for("wrote whole-mapping.csv");
+    let table = fs::read_to_string(place.path().join("whole-mapping.csv")).unwrap();
+    assert!(table.contains("decoder.layers.3.self_attention.linear_qkv.weight"));
+    // A second time there is such a file.
+    session.type_text("x\r");
+    session.wait_for("cannot write");
+    session.quit();
+}
+
+#[test]
+fn a_directory_with_a_gap_shows_it() {
+    let place = Place::new(&[("demo.toml", DEMO)]);
+    toy(&place.path().join("gap"), "layers.1.mlp.up_proj");
+    let mut session = Session::start(&place);
+    session.wait_for("✓ valid r1");
+    session.type_text("2");
+    session.wait_for("Megatron side");
+    open(&mut session, "nowhere");
+    session.wait_for("nowhere");
+    open(&mut session, "gap");
+    session.wait_for("1 problem");
+    session.type_text("]");
+    session.wait_for("1 of 1");
+    session.wait_for("up_proj.weight");
+    session.type_text("v");
+    session.wait_for("the files have problems");
+    session.quit();
+}
