@@ -9,6 +9,7 @@
 mod cast;
 mod gather;
 mod journal;
+mod load;
 mod run;
 mod target;
 
@@ -19,8 +20,9 @@ use super::{Bound, CheckpointError, Weights};
 use crate::base::{DType, Shape};
 use crate::mapping::{Move, join};
 
+pub use load::load;
 pub use run::{Options, Progress, Report, partial_path};
-pub use target::{HuggingFaceTarget, Target};
+pub use target::{HuggingFaceTarget, Target, config_text};
 
 pub(super) use cast::cast;
 pub(super) use gather::{Files, Input, gather};

@@ -17,7 +17,7 @@ use super::model::{self, Model};
 use super::output::Tone;
 use super::{Context, Exit, Failure, Outcome};
 use crate::base::Bytes;
-use crate::checkpoint::convert::{Conversion, HuggingFaceTarget, Options, Report, Target};
+use crate::checkpoint::convert::{self, Conversion, HuggingFaceTarget, Options, Report, Target};
 use crate::checkpoint::{Bound, CheckpointError, Weights, compare, huggingface};
 use crate::mapping::Spelling;
 use crate::spec::{ExpertStyle, ModelConfig};
@@ -89,16 +89,23 @@ fn export(arguments: &ExportArguments, context: &Context) -> Outcome {
         (None, None) => reference.experts,
     };
     let bound = weights.bind(&reference.config, style).map_err(failure)?;
-    let mut json = reference.json.clone();
-    if let Some(dtype) = arguments.writing.dtype {
-        set_dtype(&mut json, dtype.name());
-    }
+    let config_text = match (arguments.writing.dtype, &reference.text) {
+        // A file that says what is so stays as it is, to the byte.
+        (None, Some(text)) => text.clone(),
+        (dtype, _) => {
+            let mut json = reference.json.clone();
+            if let Some(dtype) = dtype {
+                set_dtype(&mut json, dtype.name());
+            }
+            convert::config_text(&json)
+        }
+    };
     let companions = reference
         .weights
         .as_ref()
         .map(|weights| weights.path.clone());
     let target = Target::HuggingFace(HuggingFaceTarget {
-        config: json,
+        config: config_text,
         dtypes: reference.dtypes(),
         max_shard_bytes: Some(arguments.max_shard_size),
         companions: companions.filter(|path| path.is_dir()),
@@ -117,8 +124,9 @@ fn export(arguments: &ExportArguments, context: &Context) -> Outcome {
 /// A model that an option names.
 pub(super) struct Reference {
     pub(super) config: ModelConfig,
-    /// Its `config.json`.
+    /// Its `config.json`, and the text of the file if it is one.
     json: Value,
+    text: Option<Vec<u8>>,
     /// How its publication stores experts.
     experts: ExpertStyle,
     /// Its weights, if there are any.
@@ -132,6 +140,7 @@ impl Reference {
             Model::Registry(entry) => {
                 return Ok(Self {
                     json: entry.model.to_json(),
+                    text: None,
                     config: entry.model.clone(),
                     experts: entry.experts,
                     weights: None,
@@ -148,6 +157,12 @@ impl Reference {
         };
         Ok(Self {
             json: config.to_json(),
+            text: std::fs::read(if path.is_dir() {
+                path.join("config.json")
+            } else {
+                path
+            })
+            .ok(),
             config,
             experts: ExpertStyle::QWEN3_5,
             weights,

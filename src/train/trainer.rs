@@ -107,7 +107,7 @@ impl<'a> Trainer<'a> {
             Start::Fresh => match &recipe.model.init {
                 Init::Random => parameters.initialize(recipe.train.seed)?,
                 Init::HuggingFace(path) => {
-                    checkpoint::huggingface::load(&folder.join(path), &config, &parameters)?;
+                    checkpoint::convert::load(&folder.join(path), &config, &parameters)?;
                 }
             },
             Start::Own(path) | Start::Parent(path) => {

@@ -41,8 +41,8 @@ pub enum Target {
 /// A Hugging Face directory to be written.
 #[derive(Debug)]
 pub struct HuggingFaceTarget {
-    /// Its `config.json`.
-    pub config: Value,
+    /// The text of its `config.json`.
+    pub config: Vec<u8>,
     /// Types by name, where a directory says them; others follow the input.
     pub dtypes: HashMap<String, DType>,
     /// Most bytes of a file, unless a tensor alone is larger.
@@ -117,11 +117,16 @@ impl Target {
     }
 }
 
-/// `config.json` as a file.
-fn config_file(config: &Value) -> (String, Vec<u8>) {
+/// A `config.json` as text.
+pub fn config_text(config: &Value) -> Vec<u8> {
     let mut text = serde_json::to_string_pretty(config).unwrap_or_default();
     text.push('\n');
-    ("config.json".to_owned(), text.into_bytes())
+    text.into_bytes()
+}
+
+/// `config.json` as a file.
+fn config_file(config: &Value) -> (String, Vec<u8>) {
+    ("config.json".to_owned(), config_text(config))
 }
 
 fn described(outputs: &[Output]) -> Vec<(&str, Shape, DType)> {
@@ -179,7 +184,9 @@ impl HuggingFaceTarget {
         let plan = safetensors::Plan::new(&described(outputs), self.max_shard_bytes);
         let all: Vec<usize> = (0..outputs.len()).collect();
         add_safetensors(&mut planned, plan, &all, outputs);
-        planned.texts.push(config_file(&self.config));
+        planned
+            .texts
+            .push(("config.json".to_owned(), self.config.clone()));
         if let Some(directory) = &self.companions {
             companions(directory, "", 0, &mut planned.copies)?;
         }

@@ -101,7 +101,7 @@ pub static KEYS: &[Key] = &[
     key("model.size", Kind::Text, Fallback::Absent, "A published size by name, such as qwen3_5-0_8b"),
     key("model.hf", Kind::Path, Fallback::Absent, "A Hugging Face directory whose config.json gives the geometry"),
     key("model.name", Kind::Text, Fallback::Derived("the size, the directory's name, or custom"), "What the model is called"),
-    key("model.init", Kind::Path, Fallback::Derived("model.hf, else random"), "Where weights start: `random`, or a Hugging Face directory"),
+    key("model.init", Kind::Path, Fallback::Derived("model.hf, else random"), "Where weights start: `random`, a Hugging Face directory, or a Megatron checkpoint"),
     geometry("model.vocab_size", "rows", "Rows of the embedding"),
     geometry("model.hidden_size", "", "Width of the residual stream"),
     geometry("model.intermediate_size", "", "Width of the MLP"),

@@ -161,7 +161,7 @@ fn every_rank_gets_what_megatron_gave_it_and_the_way_back_is_exact() {
                 let back = shards.with_extension("hf");
                 let target = |_: &Weights| {
                     Target::HuggingFace(HuggingFaceTarget {
-                        config: config_json.clone(),
+                        config: trestle::checkpoint::convert::config_text(&config_json.clone()),
                         dtypes: HashMap::default(),
                         max_shard_bytes: None,
                         companions: None,

@@ -169,7 +169,7 @@ proptest! {
         };
         convert(&at("ranks"), whole, None, config, &at("megatron")).expect("whole");
         let hf = |_: &Weights| Target::HuggingFace(HuggingFaceTarget {
-            config: config.to_json(),
+            config: trestle::checkpoint::convert::config_text(&config.to_json()),
             dtypes: HashMap::default(),
             max_shard_bytes: None,
             companions: None,
@@ -233,6 +233,46 @@ proptest! {
             for (entry, &area) in table.entries().iter().zip(&held) {
                 prop_assert_eq!(area as u64, entry.shape.elements(), "{}", &entry.name);
             }
+        }
+    }
+}
+
+#[test]
+fn the_trainer_starts_from_megatron_as_from_hugging_face() {
+    use candle_core::Device;
+    use trestle::nn::Parameters;
+
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    for (model, name) in [("dense", "text"), ("vl-dense", "vl")] {
+        let toy = Toy::of(model);
+        toy.write(&at(name));
+        let config = &toy.config;
+        let target = |_: &Weights| Target::TorchDist {
+            vocab_rows: config.text.vocab_size,
+            spelling: Spelling::TransformerLayer,
+            iteration: 0,
+            config: Some(config.to_json()),
+        };
+        let megatron = at(&format!("{name}-megatron"));
+        convert(&at(name), target, None, config, &megatron).expect("converted");
+        let load = |path: &Path, depth: usize| {
+            let mut text = config.text.clone();
+            text.mtp_num_hidden_layers = depth;
+            let parameters = Parameters::from_spec(&text, &Device::Cpu).unwrap();
+            trestle::checkpoint::convert::load(path, &text, &parameters).unwrap();
+            parameters.weights().to_vec1::<f32>().unwrap()
+        };
+        for depth in [0, 1] {
+            let (first, second) = (load(&at(name), depth), load(&megatron, depth));
+            assert_eq!(first.len(), second.len());
+            let worst = first
+                .iter()
+                .zip(&second)
+                .map(|(a, b)| (a - b).abs())
+                .fold(0.0, f32::max);
+            // The norm went by 1 and back in f32.
+            assert!(worst <= 2.0_f32.powi(-23), "{worst}");
         }
     }
 }
