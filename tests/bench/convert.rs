@@ -129,6 +129,10 @@ fn measure(program: &str, arguments: &[&str]) -> Value {
         let _ = fs::write("/proc/sys/vm/drop_caches", "3");
     }
     let begin = Instant::now();
+    #[expect(
+        clippy::zombie_processes,
+        reason = "it is waited for below, with its usage"
+    )]
     let child = Command::new(program)
         .args(arguments)
         .stdout(Stdio::null())
