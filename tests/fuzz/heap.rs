@@ -47,6 +47,9 @@ pub fn bounded<T>(limit: usize, work: impl FnOnce() -> T) -> T {
     PEAK.store(before, Relaxed);
     let result = work();
     let peak = PEAK.load(Relaxed).saturating_sub(before);
-    assert!(peak <= limit, "{peak} bytes were allocated, the limit is {limit}");
+    assert!(
+        peak <= limit,
+        "{peak} bytes were allocated, the limit is {limit}"
+    );
     result
 }

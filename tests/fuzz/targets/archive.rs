@@ -24,6 +24,8 @@ fuzz_target!(|data: &[u8]| {
     }
     // The same bytes as the tail of a longer archive.
     for before in [1, 4096, u64::MAX - data.len() as u64] {
-        let _ = bounded(limit, || directory(data, before.saturating_add(data.len() as u64)));
+        let _ = bounded(limit, || {
+            directory(data, before.saturating_add(data.len() as u64))
+        });
     }
 });

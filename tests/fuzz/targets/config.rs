@@ -10,7 +10,9 @@ fuzz_target!(|data: &[u8]| {
     let Ok(json) = serde_json::from_slice::<Value>(data) else {
         return;
     };
-    match bounded((1 << 20) + 256 * data.len(), || ModelConfig::from_json(&json)) {
+    match bounded((1 << 20) + 256 * data.len(), || {
+        ModelConfig::from_json(&json)
+    }) {
         Ok(config) => {
             // What is written for it is read as the same model.
             let written = config.to_json();

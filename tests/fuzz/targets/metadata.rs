@@ -15,7 +15,12 @@ fuzz_target!(|data: &[u8]| {
                     assert!(chunk.item.file < metadata.files.len());
                 }
             }
-            assert!(metadata.objects.iter().all(|o| o.item.file < metadata.files.len()));
+            assert!(
+                metadata
+                    .objects
+                    .iter()
+                    .all(|o| o.item.file < metadata.files.len())
+            );
         }
         Err(error) => drop(error.to_string()),
     }
