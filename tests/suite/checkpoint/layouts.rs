@@ -238,6 +238,64 @@ proptest! {
 }
 
 #[test]
+fn more_ranks_than_key_value_heads_share_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    for model in ["dense", "moe", "vl-moe"] {
+        let mut toy = Toy::of(model);
+        let text = &mut toy.config.text;
+        (text.num_attention_heads, text.num_key_value_heads) = (8, 2);
+        (text.linear_num_key_heads, text.linear_num_value_heads) = (4, 8);
+        let hf = at(&format!("{model}-hf"));
+        toy.write(&hf);
+        let ranks = at(&format!("{model}-ranks"));
+        let case = |tp| Case {
+            model,
+            depth: 1,
+            tied: false,
+            style: toy.style,
+            transposed: false,
+            options: LayoutOptions {
+                tp,
+                ..LayoutOptions::default()
+            },
+            pipeline: Pipeline::default(),
+        };
+        let layout = case(4).layout(&toy.config);
+        let shards = |_: &Weights| Target::Shards {
+            layout: layout.clone(),
+            config: None,
+        };
+        convert(&hf, shards, None, &toy.config, &ranks).expect("there");
+        let compared = compared(&hf, &ranks, &toy.config);
+        assert!(compared.iter().all(Compared::is_same));
+        // Groups are (2n + 2) heads long, so a cut goes through the middle of one.
+        let rank = content(&ranks.join("tp1-pp0-ep0-etp0.safetensors"));
+        let prefix = if model == "vl-moe" {
+            "language_model."
+        } else {
+            ""
+        };
+        let name = format!("{prefix}decoder.layers.3.self_attention.linear_qkv.weight");
+        let head_dim = toy.config.text.head_dim;
+        assert_eq!(rank[&name].1[0], 2 * (8 + 2) * head_dim / 4);
+        // Three key-value heads over two ranks do not go, nor eight ranks over four query heads a group.
+        let mut odd = toy.config.clone();
+        (odd.text.num_attention_heads, odd.text.num_key_value_heads) = (12, 3);
+        let stages = Pipeline::default().stages(4, 1, false).expect("stages");
+        let options = LayoutOptions {
+            tp: 4,
+            ..LayoutOptions::default()
+        };
+        let error = Layout::new(&odd, &options, stages).expect_err("uneven");
+        assert!(
+            error.to_string().contains("num_key_value_heads = 3"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn the_trainer_starts_from_megatron_as_from_hugging_face() {
     use candle_core::Device;
     use trestle::nn::Parameters;

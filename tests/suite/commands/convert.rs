@@ -500,6 +500,44 @@ fn a_full_disk_ends_it_before_it_begins_and_what_was_there_stays() {
 }
 
 #[test]
+fn a_disk_that_fills_in_the_middle_keeps_what_is_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let hf = folder.path().join("hf");
+    let megatron = folder.path().join("megatron");
+    toy::Toy::dense().write(&hf);
+    said(&["convert", "import", text(&hf), text(&megatron)]);
+    // The tensors fit and the tokenizer does not.
+    fs::write(hf.join("tokenizer.json"), vec![b' '; 1 << 20]).unwrap();
+    let small = folder.path().join("small");
+    fs::create_dir(&small).unwrap();
+    let export = format!(
+        "{} convert export {} {}/out --hf {}",
+        env!("CARGO_BIN_EXE_trestle"),
+        megatron.display(),
+        small.display(),
+        hf.display()
+    );
+    let script = format!(
+        "mount -t tmpfs -o size=600k none {0} && {{ {export}; echo code $?; ls {0}; \
+         mount -o remount,size=4m {0}; {export}; echo code $?; ls {0}; }}",
+        small.display()
+    );
+    let output = Command::new("unshare")
+        .args(["-m", "sh", "-c", &script])
+        .output();
+    let Ok(output) = output else { return };
+    let (said, error) = (String::from_utf8_lossy(&output.stdout), stderr(&output));
+    if error.contains("unshare") || error.contains("mount:") {
+        println!("SKIPPED: no small file system can be mounted here: {error}");
+        return;
+    }
+    assert!(error.contains("No space left on device"), "{error}");
+    assert!(said.contains("code 1\nout.partial\n"), "{said}");
+    assert!(said.ends_with("code 0\nout\n"), "{said}");
+    assert!(said.contains("of them from before"), "{said}");
+}
+
+#[test]
 fn nan_weights_are_carried_over_as_they_are() {
     let folder = tempfile::tempdir().unwrap();
     let hf = folder.path().join("hf");
