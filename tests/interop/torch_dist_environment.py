@@ -1,6 +1,7 @@
 """Prints the path of a Python that has torch and megatron-core; makes the environment once, under the user's cache.
 
-    python3 torch_dist_environment.py
+    python3 torch_dist_environment.py             prints the interpreter
+    python3 torch_dist_environment.py VERSION     prints a folder for PYTHONPATH that has this megatron-core instead
 
 megatron-core needs Python 3.12. The CUDA libraries that the torch of PyPI links against are taken from an environment beside, if one
 has them, which spares gigabytes. Exits with 1 and one line if there is no such Python or PyPI cannot be reached.
@@ -55,7 +56,16 @@ def main():
             make()
             if not works(VENV / "bin/python"):
                 sys.exit("torch and megatron-core were installed and cannot be imported")
-    print(VENV / "bin/python")
+        print(older(sys.argv[1]) if len(sys.argv) > 1 else VENV / "bin/python")
+
+
+def older(version):
+    folder = VENV.parent / version
+    if not (folder / "megatron").exists():
+        install = [VENV / "bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps"]
+        if subprocess.run([*install, "--target", folder, f"megatron-core=={version}"], stdout=sys.stderr).returncode:
+            sys.exit(f"pip could not install megatron-core {version}")
+    return folder
 
 
 if __name__ == "__main__":

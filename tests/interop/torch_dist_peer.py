@@ -10,6 +10,7 @@
 Prints one JSON object a work: {"tensors": {key: [dtype, shape, CRC-32 of the bytes]}, "common": ...}.
 """
 
+import inspect
 import json
 import sys
 import tempfile
@@ -66,8 +67,9 @@ def megatron_load(folder):
     loaded = dist_checkpointing.load(wanted, folder)
     assert all(loaded[key].dtype == torch.uint8 and loaded[key].numel() == 0 for key in states)
     common = dist_checkpointing.load_common_state_dict(folder)
-    assert dist_checkpointing.load_content_metadata(folder) == common["content_metadata"]
-    return {key: loaded[key] for key in empty(folder)}, {key: common[key] for key in ("checkpoint_version", "iteration", "content_metadata")}
+    if hasattr(dist_checkpointing, "load_content_metadata"):
+        assert dist_checkpointing.load_content_metadata(folder) == common["content_metadata"]
+    return {key: loaded[key] for key in empty(folder)}, {key: common[key] for key in ("checkpoint_version", "iteration", "content_metadata") if key in common}
 
 
 def some_tensors():
@@ -146,7 +148,10 @@ def megatron_save(folder, variant):
     elif variant != "plain":
         sys.exit(f"unknown variant {variant}")
     os.makedirs(folder, exist_ok=True)
-    dist_checkpointing.save(state, folder, content_metadata={"singleton_local_shards": False}, validate_access_integrity=False)
+    content = {"content_metadata": {"singleton_local_shards": False}}
+    if "content_metadata" not in inspect.signature(dist_checkpointing.save).parameters:
+        content = {}  # before 0.13
+    dist_checkpointing.save(state, folder, validate_access_integrity=False, **content)
     return tensors, None
 
 

@@ -18,6 +18,7 @@ pub fn write(metadata: &Metadata, save_id: &str) -> Vec<u8> {
         w: Writer::new(4),
         texts: HashMap::new(),
         globals: HashMap::new(),
+        last: None,
     };
     out.object(METADATA, "Metadata");
     out.state();
@@ -49,6 +50,8 @@ struct Out<'a> {
     w: Writer,
     texts: HashMap<&'a str, Memo>,
     globals: HashMap<(&'static str, &'static str), Memo>,
+    /// The last place that was written: keys that share an item share it.
+    last: Option<(Item, Memo)>,
 }
 
 impl<'a> Out<'a> {
@@ -198,6 +201,11 @@ impl<'a> Out<'a> {
     }
 
     fn info(&mut self, path: &'a str, item: Item) {
+        if let Some((last, memo)) = self.last
+            && last == item
+        {
+            return self.w.get(memo);
+        }
         self.object(FILESYSTEM, "_StorageInfo");
         self.state();
         self.text("relative_path");
@@ -207,5 +215,6 @@ impl<'a> Out<'a> {
         self.text("length");
         self.w.count(item.length);
         self.built();
+        self.last = Some((item, self.w.memoize()));
     }
 }

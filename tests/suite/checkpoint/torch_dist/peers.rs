@@ -19,20 +19,22 @@ type Tensors = BTreeMap<String, (String, Vec<usize>, u32)>;
 /// A Python with torch and megatron-core, made once; why there is none.
 fn python() -> Option<&'static Path> {
     static PYTHON: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let found = PYTHON.get_or_init(|| {
-        let script = interop::script("torch_dist_environment.py");
-        let output = run(Command::new("python3").arg(script))?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        let last = text.lines().last().ok_or("no path was printed")?;
-        Ok(PathBuf::from(last))
-    });
-    match found {
+    match PYTHON.get_or_init(|| environment(&[])) {
         Ok(path) => Some(path),
         Err(problem) => {
             interop::skip("PyTorch and Megatron Core were not asked", problem);
             None
         }
     }
+}
+
+/// What the script that makes environments prints.
+fn environment(arguments: &[&str]) -> Result<PathBuf, String> {
+    let script = interop::script("torch_dist_environment.py");
+    let output = run(Command::new("python3").arg(script).args(arguments))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let last = text.lines().last().ok_or("no path was printed")?;
+    Ok(PathBuf::from(last))
 }
 
 fn run(command: &mut Command) -> Result<Output, String> {
@@ -47,8 +49,17 @@ fn run(command: &mut Command) -> Result<Output, String> {
 
 /// What peers say of checkpoints that they load or save, one answer a work: `torch,load,DIR`.
 fn peer(python: &Path, works: &[String]) -> Vec<(Tensors, Value)> {
-    let script = interop::script("torch_dist_peer.py");
-    let output = run(Command::new(python).arg(script).args(works)).unwrap();
+    peer_with(python, None, works)
+}
+
+/// As [`peer`], with packages of a folder before those of the environment.
+fn peer_with(python: &Path, packages: Option<&Path>, works: &[String]) -> Vec<(Tensors, Value)> {
+    let mut command = Command::new(python);
+    command
+        .arg(interop::script("torch_dist_peer.py"))
+        .args(works);
+    command.envs(packages.map(|folder| ("PYTHONPATH", folder)));
+    let output = run(&mut command).unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let answers = text
         .lines()
@@ -180,4 +191,41 @@ fn we_read_what_megatron_writes() {
             assert_eq!(args.unwrap().1, expected);
         }
     }
+}
+
+#[test]
+fn an_older_megatron_with_common_pt_reads_ours_and_is_read() {
+    let Some(python) = python() else { return };
+    let older = match environment(&["0.14.0"]) {
+        Ok(folder) => folder,
+        Err(problem) => return interop::skip("Megatron Core 0.14 was not asked", &problem),
+    };
+    let save = tempfile::tempdir().unwrap();
+    let (own, theirs) = (save.path().join("own"), save.path().join("theirs"));
+    std::fs::create_dir(&own).unwrap();
+    write(&own, &every_type(), Options::default());
+    let works = [
+        format!("megatron,load,{}", own.display()),
+        format!("megatron,save,{},arguments", theirs.display()),
+    ];
+    let answers = peer_with(python, Some(&older), &works);
+    let (_, found) = ours(&own);
+    assert_eq!(answers[0].0, found);
+    assert_eq!(answers[0].1["checkpoint_version"], 3.0);
+
+    assert!(theirs.join("common.pt").exists());
+    let (reader, found) = ours(&theirs);
+    assert_eq!(found, answers[1].0);
+    assert_eq!(reader.objects, ["rng_state/shard_0_1"]);
+    let common = reader.common().unwrap().unwrap();
+    assert_eq!(
+        (common.checkpoint_version, common.iteration),
+        (Some(3.0), Some(12))
+    );
+    assert!(
+        common
+            .entries
+            .iter()
+            .any(|(key, value)| key == "args" && value.contains("torch.bfloat16"))
+    );
 }
