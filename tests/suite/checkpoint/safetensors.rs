@@ -1,5 +1,7 @@
 //! Safetensors files and directories: what is read, what is refused, and in which words.
 
+mod peers;
+
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, symlink};
