@@ -45,7 +45,7 @@ fn tensors() -> Vec<(String, Shape, DType)> {
 
 fn value(tensor: usize, byte: usize, dtype: DType) -> u8 {
     match dtype {
-        DType::Bool => (byte % 3 == 0).into(),
+        DType::Bool => byte.is_multiple_of(3).into(),
         _ => (tensor * 31 + byte * 7) as u8,
     }
 }
