@@ -66,7 +66,7 @@ macro_rules! actions {
 actions! {
     Scope::Global => {
         GoRecipes ["1"] "recipes" "Goes to the Recipes screen.";
-        GoMapping ["2"] "mapping" "Goes to the Mapping screen of the selected recipe.";
+        GoMapping ["2"] "mapping" "Goes to the Mapping screen: the selected recipe's model, or the one that is open.";
         GoLayout ["3"] "layout" "Goes to the Layout screen of the selected recipe.";
         GoTrain ["4"] "train" "Goes to the Train screen.";
         GoRuns ["5"] "runs" "Goes to the Runs screen.";

@@ -220,6 +220,16 @@ impl State {
         }
     }
 
+    /// What there is to say about the row under the cursor, with what a verification found.
+    pub fn detail(&self) -> Option<Detail> {
+        let model = self.model()?;
+        let mut detail = detail(model, self.side, &self.present()?);
+        if let (Some((_, Reading::Done(report))), Some(item)) = (&self.verification, self.item()) {
+            detail.verified(model, item, report);
+        }
+        Some(detail)
+    }
+
     /// The paths of the leading side's open groups.
     pub(super) fn open(&mut self) -> &mut BTreeSet<String> {
         self.rows_of = None;

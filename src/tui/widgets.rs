@@ -6,4 +6,4 @@ pub mod number;
 mod wrap;
 
 pub use bar::bar;
-pub use wrap::{broken, wrap};
+pub use wrap::{fill, wrap};

@@ -1,8 +1,13 @@
 //! The layout that the screen cuts tensors by.
 
 use super::Model;
-use crate::mapping::{Coordinates, Layout, LayoutOptions, ViewTensor};
+use crate::mapping::{Coordinates, Layout, LayoutOptions, MappingError, ViewTensor};
 use crate::plan::{Degrees, stages};
+
+/// Most places that ranks can differ in.
+const MOST: usize = 4096;
+/// Most ranks that are looked through for those of a place.
+const LARGEST_WORLD: usize = 1 << 20;
 
 /// A degree that can be changed on the screen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -91,13 +96,23 @@ pub(super) fn layout(model: &Model, degrees: &Degrees) -> Result<Layout, String>
         world,
         ..LayoutOptions::default()
     };
-    // A world that the recipe has, if it holds the layout; else the smallest that does.
-    Layout::new(config, &options(Some(degrees.world_size())), stages.clone())
-        .or_else(|_| Layout::new(config, &options(None), stages))
-        .map_err(|error| match error.hint() {
-            Some(hint) => format!("{error}; {hint}"),
-            None => error.to_string(),
-        })
+    let told = |error: MappingError| match error.hint() {
+        Some(hint) => format!("{error}; {hint}"),
+        None => error.to_string(),
+    };
+    let least = Layout::new(config, &options(None), stages.clone()).map_err(told)?;
+    if least.world() > MOST {
+        return Err(format!(
+            "the layout has {} places, and the screen draws up to {MOST}",
+            least.world()
+        ));
+    }
+    // The recipe's world, if it holds the layout; else the smallest that does.
+    let world = degrees.world_size();
+    if world == least.world() || world > LARGEST_WORLD {
+        return Ok(least);
+    }
+    Ok(Layout::new(config, &options(Some(world)), stages).unwrap_or(least))
 }
 
 /// What each place holds of an entry, in the order of ranks; places that hold nothing are left out.
@@ -144,5 +159,21 @@ mod tests {
         assert!(bad.expect_err("32 / 3").contains("32 layers"));
         let bad = super::layout(&model, &Degrees { tp: 3, ..degrees });
         assert!(bad.expect_err("16 / 3").contains("not divisible"));
+        // Twice as many ranks as the layout needs, in data parallel.
+        let layout = super::layout(&model, &Degrees { dp: 2, ..degrees }).expect("it divides");
+        assert_eq!((layout.world(), layout.ranks_at(held[0].at).len()), (16, 2));
+    }
+
+    #[test]
+    fn a_layout_of_very_many_places_is_not_drawn() {
+        let entry = crate::spec::find("397b-a17b").expect("it is published");
+        let model = Model::new("397b".into(), &entry.model, entry.experts);
+        let degrees = Degrees {
+            ep: 512,
+            etp: 1024,
+            ..Degrees::default()
+        };
+        let bad = super::layout(&model, &degrees).expect_err("half a million");
+        assert!(bad.contains("524288 places"), "{bad}");
     }
 }

@@ -1,7 +1,7 @@
 //! What the screen says about the row under the cursor.
 
 use super::role::{does, extents, role, starts};
-use super::{Content, Item, Model, Row, Side, Standing, rule};
+use super::{Content, Item, Model, Report, Row, Side, Standing, rule};
 use crate::app::preview::{count, grouped};
 use crate::base::{Bytes, DType, Shape};
 use crate::mapping::{Arithmetic, Convention, Entry, Place};
@@ -53,6 +53,43 @@ pub struct Bar {
     pub share: f64,
     /// Its size for people.
     pub text: String,
+}
+
+/// The fact that says whether the way there and back gives the same.
+const BACK: &str = "there, back";
+
+impl Detail {
+    /// Says what a verification found of a tensor, in place of what its rule promises.
+    pub(super) fn verified(&mut self, model: &Model, item: Item, report: &Report) {
+        let Some(files) = &model.files else {
+            return;
+        };
+        let of = model.stored_of(item);
+        let names = of.iter().map(|&stored| files.stored[stored].name.as_str());
+        // Where names repeat from rank to rank, the rank's file is before the name.
+        let is_one = |said: &str| {
+            let mut names = names.clone();
+            names.any(|name| said == name || said.ends_with(&format!(": {name}")))
+        };
+        let found = |list: &[(String, String)]| -> Vec<String> {
+            let list = list.iter().filter(|(said, _)| is_one(said));
+            list.map(|(said, why)| format!("{said}: {why}")).collect()
+        };
+        let (different, rounded) = (found(&report.different), found(&report.rounded));
+        let mut facts = Facts::default();
+        for why in &different {
+            facts.say(BACK, format!("✗ {why}"), FactTone::Bad);
+        }
+        for why in &rounded {
+            facts.say(BACK, format!("within its rounding: {why}"), FactTone::Plain);
+        }
+        if different.is_empty() && rounded.is_empty() && !of.is_empty() {
+            facts.say(BACK, "✓ verified: the same bits", FactTone::Good);
+        }
+        if let Some(at) = self.facts.iter().position(|fact| fact.name == BACK) {
+            self.facts.splice(at..=at, facts.0);
+        }
+    }
 }
 
 /// The kind of a layer for people.
@@ -270,13 +307,13 @@ fn check(model: &Model, item: Item, facts: &mut Facts) {
         match entry.arithmetic {
             Arithmetic::Copy => {
                 facts.say(
-                    "there, back",
+                    BACK,
                     "✓ the same bits: rows move, values stay",
                     FactTone::Good,
                 );
             }
             Arithmetic::ShiftByOne => facts.add(
-                "there, back",
+                BACK,
                 "w - 1 and + 1 again: exact in f32, within 1 ulp of max(|w|, |w-1|) in bf16",
             ),
         }

@@ -8,12 +8,11 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::{Line, Span};
 
 use super::{Room, room};
-use crate::app::mapping::{
-    Content, Item, Model, Origin, Pane, Row, Side, Standing, detail, kind_name,
-};
+use crate::app::mapping::{Content, Item, Model, Origin, Pane, Row, Side, Standing, kind_name};
 use crate::app::preview::count;
 use crate::app::{Action, State, Target, list};
 use crate::base::Bytes;
+use crate::mapping::Place;
 use crate::tui::canvas::Canvas;
 use crate::tui::theme::Theme;
 
@@ -43,17 +42,20 @@ pub(super) fn draw(state: &State, canvas: &mut Canvas, area: Rect) {
             let parts = [Constraint::Fill(5), Constraint::Fill(6)];
             let [left, right] = Layout::horizontal(parts).areas(area);
             tree(state, canvas, left, model);
+            let width = usize::from(right.width.saturating_sub(2));
+            let values = values::lines(state, model, width, canvas.theme);
+            // What is read has room to come; without files there is one line to say so.
+            let least = if model.files.is_some() { 4 } else { 1 };
             let tall = [
                 Constraint::Fill(1),
-                Constraint::Length((area.height / 3).clamp(7, 16)),
-                Constraint::Length(7),
+                Constraint::Length(shards::tall(state, model, right, canvas.theme)),
+                Constraint::Length(values.len().max(least) as u16 + 2),
             ];
             let [top, middle, bottom] = Layout::vertical(tall).areas(right);
             about(state, canvas, top, model);
             shards::draw(state, canvas, middle, model);
             let inner = canvas.pane(bottom, Pane::Detail as usize, false, "Values", "");
-            let lines = values::lines(state, model, usize::from(inner.width), canvas.theme);
-            put(canvas, inner, lines, 0);
+            put(canvas, inner, values, 0);
         }
     }
 }
@@ -173,7 +175,21 @@ fn label(model: &Model, side: Side, row: &Row, theme: &Theme) -> Line<'static> {
     }
     spans.push(Span::styled(row.label.clone(), style));
     match row.content {
-        Content::Same { .. } | Content::Tensor(_) => {}
+        Content::Tensor(name) => {
+            let is_embedding = match model.item(side, name) {
+                Item::Entry(entry) => model.table.entries()[entry].place == Place::Embedding,
+                Item::Source(source) => {
+                    let entries = model.entries_of(source);
+                    let mut places = entries.iter().map(|&e| model.table.entries()[e].place);
+                    places.any(|place| place == Place::Embedding)
+                }
+                Item::Extra(_) => false,
+            };
+            if is_embedding && model.table.config().text.tie_word_embeddings {
+                spans.push(Span::styled("  tied: the head too", theme.dim));
+            }
+        }
+        Content::Same { .. } => {}
         Content::Group { node, .. } => {
             if let Some(kind) = layer_kind(model, side, node) {
                 spans.push(Span::styled(format!("  {kind}"), theme.dim));
@@ -264,8 +280,7 @@ fn put(canvas: &mut Canvas, inner: Rect, lines: Vec<Line>, scroll: usize) {
 /// What is under the cursor, as a pane of its own.
 fn about(state: &State, canvas: &mut Canvas, area: Rect, model: &Model) {
     let screen = &state.mapping;
-    let row = screen.present();
-    let about = row.map_or_else(Default::default, |row| detail(model, screen.side, &row));
+    let about = screen.detail().unwrap_or_default();
     let focused = screen.focus == Pane::Detail;
     let inner = canvas.pane(
         area,
@@ -288,8 +303,7 @@ fn about(state: &State, canvas: &mut Canvas, area: Rect, model: &Model) {
 fn everything(state: &State, canvas: &mut Canvas, area: Rect, model: &Model) {
     let screen = &state.mapping;
     let theme = canvas.theme;
-    let row = screen.present();
-    let about = row.map_or_else(Default::default, |row| detail(model, screen.side, &row));
+    let about = screen.detail().unwrap_or_default();
     let focused = screen.focus == Pane::Detail;
     let inner = canvas.pane(
         area,

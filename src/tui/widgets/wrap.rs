@@ -18,35 +18,47 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// A word in pieces of at most `width` characters, broken after a dot where there is one in the second half.
-pub fn broken(text: &str, width: usize) -> Vec<String> {
+/// `text` in lines of at most `width` characters, cut between words; a longer word is broken, after a dot where there is one in the second half.
+pub fn fill(text: &str, width: usize) -> Vec<String> {
     let width = width.max(1);
-    let mut rest: Vec<char> = text.chars().collect();
     let mut lines = Vec::new();
-    while rest.len() > width {
-        let dot = rest[..width].iter().rposition(|&c| c == '.');
-        let end = dot.map(|dot| dot + 1).filter(|&end| 2 * end > width);
-        let tail = rest.split_off(end.unwrap_or(width));
-        lines.push(rest.into_iter().collect());
-        rest = tail;
+    let mut line = String::new();
+    for word in text.split_whitespace() {
+        let taken = line.chars().count();
+        if taken > 0 && taken + 1 + word.chars().count() > width {
+            lines.push(std::mem::take(&mut line));
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        let mut rest: Vec<char> = word.chars().collect();
+        while rest.len() > width {
+            let dot = rest[..width].iter().rposition(|&c| c == '.');
+            let end = dot.map(|dot| dot + 1).filter(|&end| 2 * end > width);
+            let tail = rest.split_off(end.unwrap_or(width));
+            lines.push(rest.into_iter().collect());
+            rest = tail;
+        }
+        line.extend(rest);
     }
-    lines.push(rest.into_iter().collect());
+    lines.push(line);
     lines
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{broken, wrap};
+    use super::{fill, wrap};
 
     #[test]
-    fn long_names_break_after_a_dot() {
+    fn long_names_break_after_a_dot_and_the_line_goes_on() {
         assert_eq!(
-            broken("model.layers.weight", 14),
-            ["model.layers.", "weight"]
+            fill("model.layers.weight [3]", 14),
+            ["model.layers.", "weight [3]"]
         );
-        assert_eq!(broken("abcdefg", 3), ["abc", "def", "g"]);
-        assert_eq!(broken("", 3), [""]);
-        assert_eq!(broken("ab", 0), ["a", "b"]);
+        assert_eq!(fill("a abcdefg b", 3), ["a", "abc", "def", "g b"]);
+        assert_eq!(fill("", 3), [""]);
+        assert_eq!(fill("ab", 0), ["a", "b"]);
+        assert_eq!(fill("one two three", 7), ["one two", "three"]);
     }
 
     #[test]

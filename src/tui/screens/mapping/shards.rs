@@ -11,10 +11,10 @@ use crate::base::Bytes;
 use crate::mapping::{Layout, Shard};
 use crate::tui::canvas::Canvas;
 use crate::tui::theme::Theme;
-use crate::tui::widgets::{broken, wrap};
+use crate::tui::widgets::fill;
 
-/// Lines about the picked place, below the places.
-const BELOW: usize = 4;
+/// Rows that the pane has at least where it needs them: a place with its name.
+const LEAST: usize = 8;
 
 /// What the picked place holds.
 pub(super) fn picked(state: &State, model: &Model) -> Option<Holding> {
@@ -42,6 +42,14 @@ pub(super) fn degrees_text(state: &State) -> String {
         ""
     };
     format!("{}{changed}", words.join(" "))
+}
+
+/// Rows that the pane wants of an area: as many as it has lines, and no more than a third.
+pub(super) fn tall(state: &State, model: &Model, area: Rect, theme: &Theme) -> u16 {
+    let most = usize::from(area.height / 3).max(LEAST);
+    let width = usize::from(area.width.saturating_sub(2));
+    let lines = lines(state, model, width, most - 2, theme).len();
+    (lines + 2).min(most) as u16
 }
 
 /// Draws the pane.
@@ -83,7 +91,7 @@ pub(super) fn lines(
     let layout = match layout(state) {
         Some(Ok(layout)) => layout,
         Some(Err(why)) => {
-            let rows = wrap(&why, width.saturating_sub(2));
+            let rows = fill(&why, width.saturating_sub(2));
             return rows.into_iter().map(|row| text(row, theme.error)).collect();
         }
         None => return Vec::new(),
@@ -93,17 +101,12 @@ pub(super) fn lines(
         return vec![text("no rank holds it".into(), theme.dim)];
     };
     let cursor = state.mapping.rank.min(last);
-    let mut lines = if state.mapping.grid {
-        grid(&layout, &held, cursor, theme)
-    } else {
-        bars(model, entry, &held, cursor, (width, height), theme)
-    };
-    lines.truncate(height.saturating_sub(BELOW).max(1));
+    let mut below = Vec::new();
     let place = &held[cursor];
     let ranks = ranges(&layout.ranks_at(place.at));
     let size = |shape: &crate::base::Shape| Bytes(shape.elements() * model.dtype().size());
     let whole = &model.table.entries()[entry].shape;
-    lines.push(text(
+    below.push(text(
         format!(
             "{}: stage {} of {}, global ranks {ranks} of {}",
             place.at,
@@ -114,13 +117,19 @@ pub(super) fn lines(
         theme.text,
     ));
     let shape = &place.tensor.shape;
-    lines.push(text(
-        format!("{shape}, {} of {}, there called", size(shape), size(whole)),
-        theme.text,
-    ));
-    for part in broken(&place.tensor.name, width.saturating_sub(2)) {
-        lines.push(text(part, theme.accent));
+    let name = &place.tensor.name;
+    let told = format!("{shape} {} of {} as {name}", size(shape), size(whole));
+    for part in fill(&told, width.saturating_sub(2)) {
+        below.push(text(part, theme.accent));
     }
+    let room = height.saturating_sub(below.len()).max(1);
+    let mut lines = if state.mapping.grid {
+        grid(&layout, &held, cursor, theme)
+    } else {
+        bars(model, entry, &held, cursor, (width, room), theme)
+    };
+    lines.truncate(room);
+    lines.extend(below);
     lines
 }
 
@@ -148,7 +157,7 @@ fn bars(
     let end = extent.to_string();
     let head = format!(" {dim:<label$}  0{end:>w$}", w = room.saturating_sub(1));
     let mut lines = vec![(Line::styled(head, theme.dim), None)];
-    let shown = height.saturating_sub(BELOW + 1).max(1).min(held.len());
+    let shown = height.saturating_sub(1).max(1).min(held.len());
     let first = list::offset(cursor, held.len(), shown);
     for (at, place) in held.iter().enumerate().skip(first).take(shown) {
         let pieces = place.tensor.pieces.iter();
@@ -172,7 +181,11 @@ fn bars(
         let bar: String = (0..room).map(cell).collect();
         let bytes = Bytes(place.tensor.shape.elements() * model.dtype().size());
         let line = Line::from(vec![
-            Span::raw(format!(" {:<label$}  ", place.at.to_string())),
+            Span::raw(format!(
+                "{}{:<label$}  ",
+                if at == cursor { "▸" } else { " " },
+                place.at.to_string()
+            )),
             Span::styled(bar, theme.bar),
             Span::styled(format!(" {bytes:>10}"), theme.dim),
         ]);

@@ -5,7 +5,7 @@ use ratatui::text::{Line, Span};
 
 use crate::app::mapping::{Detail, FactTone, Group, Holding, Part};
 use crate::tui::theme::Theme;
-use crate::tui::widgets::{bar, broken, wrap};
+use crate::tui::widgets::{bar, fill};
 
 /// Columns of a fact's name.
 const NAME: usize = 12;
@@ -28,9 +28,7 @@ pub(super) fn lines(
         if fact.name == "rule" {
             lines.extend(order(&about.order, held, width, theme));
         }
-        let parts = wrap(&fact.text, room);
-        let parts = parts.iter().flat_map(|part| broken(part, room));
-        for (i, part) in parts.enumerate() {
+        for (i, part) in fill(&fact.text, room).into_iter().enumerate() {
             let name = if i == 0 { fact.name } else { "" };
             lines.push(Line::from(vec![
                 Span::styled(format!(" {name:<NAME$} "), theme.dim),

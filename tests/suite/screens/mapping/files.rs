@@ -1,10 +1,11 @@
 //! Files of a model on the Mapping screen: what is missing, wrong, or has no place; values.
 
+use proptest::prelude::*;
 use trestle::app::mapping::{
     Effect as Work, Files, Message as Mapping, Model, Numbers, Progress, Report, Standing, Stored,
     Values,
 };
-use trestle::app::{Effect, Message};
+use trestle::app::{Code, Effect, Key, Message};
 use trestle::base::{DType, Shape};
 use trestle::mapping::{Found, Spelling, Table, View, audit};
 use trestle::spec::{ExpertStyle, ModelConfig, find};
@@ -268,10 +269,60 @@ fn a_round_trip_is_verified_from_the_screen_and_can_be_given_up() {
         "{text}"
     );
     assert!(text.contains("lm_head.weight: 1 of 4 differ"), "{text}");
+    bench.press("/ l m _ h e a d enter esc");
+    assert!(
+        bench
+            .text()
+            .contains("there, back  ✗ lm_head.weight: 1 of 4"),
+        "{}",
+        bench.text()
+    );
+    bench.press("/ e m b e d _ t o k enter esc");
+    assert!(
+        bench.text().contains("✓ verified: the same bits"),
+        "{}",
+        bench.text()
+    );
 
     // Files with problems are no model to send round.
     open(&mut bench, toy(broken, false));
     bench.press("v");
     let toast = bench.state.toast.as_ref().unwrap().text.clone();
     assert!(toast.contains("the files have problems"), "{toast}");
+}
+
+fn key() -> impl Strategy<Value = Key> {
+    let code = prop_oneof![
+        6 => prop::sample::select("jkhlgGusivt#a+-r[]/nNxYzo?edfv0,5".chars().collect::<Vec<_>>())
+            .prop_map(Code::Char),
+        3 => prop::sample::select(vec![
+            Code::Enter, Code::Esc, Code::Tab, Code::BackTab, Code::Up, Code::Down, Code::Left,
+            Code::Right, Code::Home, Code::End, Code::PageUp, Code::PageDown, Code::Backspace,
+        ]),
+    ];
+    code.prop_map(|code| Key {
+        code,
+        ctrl: false,
+        alt: false,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_pressed_over_files_with_problems_panics(
+        keys in prop::collection::vec(key(), 1..120),
+        (width, height) in (30..130u16, 6..45u16),
+        megatron in any::<bool>(),
+    ) {
+        let mut bench = bench(width, height);
+        open(&mut bench, toy(broken, megatron));
+        for key in keys {
+            bench.send(Message::Key(key));
+            let first = bench.text();
+            prop_assert_eq!(first, bench.text());
+            prop_assert!(bench.state.mapping.cursor <= bench.state.mapping.len());
+        }
+    }
 }
