@@ -10,6 +10,7 @@ mod common;
 mod error;
 mod extra_state;
 mod item;
+mod locate;
 pub mod metadata;
 pub mod pickle;
 mod plan;

@@ -117,6 +117,14 @@ pub enum MetadataError {
         /// The chunk's.
         chunk: usize,
     },
+    /// A tensor of more bytes than any file can hold.
+    #[error("{key} is {shape}, which is more than any file can hold")]
+    Large {
+        /// The tensor.
+        key: String,
+        /// Its extents.
+        shape: Shape,
+    },
     /// More chunks than the file has bytes: lists that are shared to make them seem many.
     #[error("more than {bytes} chunks in {bytes} bytes")]
     TooMany {
@@ -196,6 +204,15 @@ impl<'p, 'a> Walk<'p, 'a> {
         let dtype = self.dtype(key, self.attribute(value, "properties"))?;
         let size = self.attribute(value, "size");
         let shape = self.sizes(size, || format!("{key}: size"))?;
+        // dims of no extent do not make the others harmless
+        let mut dims = shape.iter().map(|&n| (n as u64).max(1));
+        let bytes = dims.try_fold(dtype.size(), u64::checked_mul);
+        if bytes.is_none_or(|bytes| bytes > i64::MAX as u64) {
+            return Err(MetadataError::Large {
+                key: key.to_owned(),
+                shape: Shape(shape),
+            });
+        }
         let chunks = self.attribute(value, "chunks");
         let chunks = chunks.and_then(|chunks| self.pickle.sequence(chunks));
         let Some(chunks) = chunks else {

@@ -1,14 +1,12 @@
 //! Opening a checkpoint: which tensors it holds and where each scalar lies. No tensor is read.
 
-use std::fs::{self, File};
-use std::path::{Component, Path, PathBuf};
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use rayon::prelude::*;
-
-use super::boxes::{self, Placed};
-use super::error::{TorchDistError, in_words};
+use super::error::TorchDistError;
 use super::item::{self, Archive};
-use super::metadata::{self, Item, Metadata, TensorMetadata};
+use super::locate;
+use super::metadata::{self, Metadata, TensorMetadata};
 use super::trackers;
 use crate::base::{DType, Shape};
 use crate::checkpoint::files::failed;
@@ -65,14 +63,12 @@ impl Reader {
         let all = std::mem::take(&mut metadata.tensors);
         let (optimizer, model): (Vec<_>, Vec<_>) =
             all.into_iter().partition(|t| is_optimizer(&t.key));
-        let opened = Opened::new(&folder, &metadata, &model)?;
-        let tensors = model.par_iter().map(|tensor| opened.locate(tensor));
-        let tensors = tensors.collect::<Result<Vec<_>, _>>()?;
+        let (files, tensors) = locate::tensors(&folder, &metadata.files, &model)?;
         let names = metadata.objects.iter().map(|o| o.key.as_str());
         let (extra, objects): (Vec<_>, Vec<_>) = names.partition(|key| is_extra_state(key));
         Ok(Self {
             iteration: trackers::iteration(&folder),
-            files: opened.paths,
+            files,
             tensors,
             optimizer: optimizer.into_iter().map(Listed::from).collect(),
             objects: objects.into_iter().map(str::to_owned).collect(),
@@ -94,13 +90,14 @@ impl Reader {
             key: key.to_owned(),
         })?;
         let relative = &self.metadata.files[object.item.file];
-        let path = inside(&self.folder, relative).ok_or_else(|| TorchDistError::Outside {
-            path: self.folder.join(".metadata"),
-            key: key.to_owned(),
-            relative: relative.clone(),
-        })?;
-        let file = open(&path, key)?;
-        let archive = archive(&file, &path, key, object.item)?;
+        let path = locate::inside(&self.folder, relative, key)?;
+        let (file, size) = locate::open(&path, key)?;
+        locate::within(size, &path, key, object.item)?;
+        let archive = Archive {
+            file: &file,
+            offset: object.item.offset,
+            length: object.item.length,
+        };
         let bytes = item::object(archive).map_err(|problem| TorchDistError::Item {
             path,
             key: key.to_owned(),
@@ -156,191 +153,4 @@ fn backend(folder: &Path) -> Result<(), CheckpointError> {
         (name, _) => format!("sharded_backend is {name}"),
     };
     Err(TorchDistError::Backend { path, problem }.into())
-}
-
-/// The path of an item's file, if it stays in the folder.
-fn inside(folder: &Path, relative: &str) -> Option<PathBuf> {
-    let relative = Path::new(relative);
-    let mut parts = relative
-        .components()
-        .filter(|c| *c != Component::CurDir)
-        .peekable();
-    parts.peek()?;
-    if relative.as_os_str().as_encoded_bytes().contains(&0) {
-        return None;
-    }
-    parts
-        .all(|part| matches!(part, Component::Normal(_)))
-        .then(|| folder.join(relative))
-}
-
-fn open(path: &Path, key: &str) -> Result<File, TorchDistError> {
-    File::open(path).map_err(|source| TorchDistError::File {
-        path: path.to_owned(),
-        key: key.to_owned(),
-        source,
-    })
-}
-
-/// The archive of an item, which must lie within its file.
-fn archive<'f>(
-    file: &'f File,
-    path: &Path,
-    key: &str,
-    item: Item,
-) -> Result<Archive<'f>, TorchDistError> {
-    let size = file.metadata().map_err(|source| TorchDistError::File {
-        path: path.to_owned(),
-        key: key.to_owned(),
-        source,
-    })?;
-    within(size.len(), path, key, item)?;
-    Ok(Archive {
-        file,
-        offset: item.offset,
-        length: item.length,
-    })
-}
-
-fn within(size: u64, path: &Path, key: &str, item: Item) -> Result<(), TorchDistError> {
-    let end = item.offset.checked_add(item.length);
-    if end.is_some_and(|end| end <= size) {
-        return Ok(());
-    }
-    Err(TorchDistError::Truncated {
-        path: path.to_owned(),
-        key: key.to_owned(),
-        offset: item.offset,
-        length: item.length,
-        size,
-    })
-}
-
-/// The files of a model's items.
-struct Opened {
-    metadata: PathBuf,
-    paths: Vec<PathBuf>,
-    files: Vec<(File, u64)>,
-    /// From the numbers of `.metadata` to those of `paths`.
-    numbers: Vec<usize>,
-}
-
-impl Opened {
-    fn new(
-        folder: &Path,
-        metadata: &Metadata,
-        model: &[TensorMetadata],
-    ) -> Result<Self, CheckpointError> {
-        let mut opened = Self {
-            metadata: folder.join(".metadata"),
-            paths: Vec::new(),
-            files: Vec::new(),
-            numbers: vec![usize::MAX; metadata.files.len()],
-        };
-        for tensor in model {
-            for chunk in &tensor.chunks {
-                let number = &mut opened.numbers[chunk.item.file];
-                if *number != usize::MAX {
-                    continue;
-                }
-                let relative = &metadata.files[chunk.item.file];
-                let Some(path) = inside(folder, relative) else {
-                    return Err(TorchDistError::Outside {
-                        path: opened.metadata,
-                        key: tensor.key.clone(),
-                        relative: relative.clone(),
-                    }
-                    .into());
-                };
-                let file = open(&path, &tensor.key)?;
-                let size = file.metadata().map_err(failed("read", &path))?.len();
-                *number = opened.paths.len();
-                opened.paths.push(path);
-                opened.files.push((file, size));
-            }
-        }
-        Ok(opened)
-    }
-
-    /// Finds the scalars of a tensor and checks that its chunks hold each of them once.
-    fn locate(&self, tensor: &TensorMetadata) -> Result<StoredTensor, TorchDistError> {
-        let TensorMetadata {
-            key,
-            dtype,
-            shape,
-            chunks,
-        } = tensor;
-        let mut extents = Vec::with_capacity(chunks.len());
-        for chunk in chunks {
-            self.check_box(tensor, chunk)?;
-            let file = self.numbers[chunk.item.file];
-            let (path, (handle, size)) = (&self.paths[file], &self.files[file]);
-            within(*size, path, key, chunk.item)?;
-            let archive = Archive {
-                file: handle,
-                offset: chunk.item.offset,
-                length: chunk.item.length,
-            };
-            let at = item::tensor(archive, &chunk.sizes, *dtype).map_err(|problem| {
-                TorchDistError::Item {
-                    path: path.clone(),
-                    key: key.clone(),
-                    offset: chunk.item.offset,
-                    problem: Box::new(problem),
-                }
-            })?;
-            let placed = Placed {
-                offsets: &chunk.offsets,
-                sizes: &chunk.sizes,
-                file,
-                at,
-                scalar: dtype.size(),
-            };
-            boxes::rectangles(shape, placed, &mut extents);
-        }
-        boxes::cover(shape, &extents).map_err(|problem| TorchDistError::Cover {
-            path: self.metadata.clone(),
-            key: key.clone(),
-            shape: shape.to_string(),
-            problem: in_words(&problem),
-        })?;
-        extents.sort_by_key(|e| (e.rows.start, e.cols.start));
-        Ok(StoredTensor {
-            name: key.clone(),
-            shape: shape.clone(),
-            dtype: *dtype,
-            extents,
-        })
-    }
-
-    /// A chunk must lie within its tensor, whose number of elements must be one.
-    fn check_box(
-        &self,
-        tensor: &TensorMetadata,
-        chunk: &metadata::Chunk,
-    ) -> Result<(), TorchDistError> {
-        let dims = &tensor.shape.0;
-        let product = |sizes: &[usize]| {
-            let bytes = usize::try_from(tensor.dtype.size()).ok();
-            sizes
-                .iter()
-                .try_fold(bytes?, |product, &size| product.checked_mul(size))
-        };
-        let fits = chunk
-            .offsets
-            .iter()
-            .zip(&chunk.sizes)
-            .zip(dims)
-            .all(|((offset, size), dim)| offset.checked_add(*size).is_some_and(|end| end <= *dim));
-        if fits && product(dims).is_some() {
-            return Ok(());
-        }
-        Err(TorchDistError::Chunk {
-            path: self.metadata.clone(),
-            key: tensor.key.clone(),
-            shape: tensor.shape.to_string(),
-            offsets: Shape(chunk.offsets.clone()).to_string(),
-            sizes: Shape(chunk.sizes.clone()).to_string(),
-        })
-    }
 }

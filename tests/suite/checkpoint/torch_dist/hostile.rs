@@ -201,7 +201,20 @@ fn a_cut_file_of_items_says_its_sizes() {
 
 #[test]
 fn chunks_that_overlap_leave_gaps_or_stick_out_are_told_with_their_place() {
-    let cases: [(Damage, &[&str]); 8] = [
+    let cases: [(Damage, &[&str]); 10] = [
+        (
+            |m| {
+                m.tensors[0].shape = Shape(vec![1 << 40, 0, 1 << 40, 1 << 40]);
+                m.tensors[0].chunks.clear();
+            },
+            &[
+                "first.weight is [1099511627776, 0, 1099511627776, 1099511627776], which is more than any file",
+            ],
+        ),
+        (
+            |m| m.tensors[0].chunks.clear(),
+            &["first.weight of [8, 4]", "the chunks hold 0 of 32 elements"],
+        ),
         (
             |m| {
                 let chunks = &mut m.tensors[0].chunks;
@@ -233,7 +246,7 @@ fn chunks_that_overlap_leave_gaps_or_stick_out_are_told_with_their_place() {
         ),
         (
             |m| m.tensors[0].shape = Shape(vec![usize::MAX >> 1, 4]),
-            &["first.weight is [9223372036854775807, 4]"],
+            &["first.weight is [9223372036854775807, 4], which is more than any file"],
         ),
         (
             |m| m.tensors[0].chunks[0].offsets.push(0),
