@@ -229,3 +229,39 @@ fn an_older_megatron_with_common_pt_reads_ours_and_is_read() {
             .any(|(key, value)| key == "args" && value.contains("torch.bfloat16"))
     );
 }
+
+#[test]
+fn an_imported_model_is_what_megatron_itself_saved() {
+    let Some(python) = python() else { return };
+    let save = tempfile::tempdir().unwrap();
+    let mut works = Vec::new();
+    for (case, file, layout) in [
+        ("dense", "hf.safetensors", "tp2"),
+        ("moe", "hf-fused.safetensors", "tp2-ep2"),
+    ] {
+        let golden = Path::new("tests/golden/mapping");
+        let model = save.path().join(case);
+        std::fs::create_dir(&model).unwrap();
+        let copy = |from: &str, to: &str| {
+            std::fs::copy(golden.join(case).join(from), model.join(to)).unwrap();
+        };
+        copy("config.json", "config.json");
+        copy(file, "model.safetensors");
+        let out = save.path().join(format!("{case}-megatron"));
+        run(Command::new(env!("CARGO_BIN_EXE_trestle"))
+            .args(["convert", "import"])
+            .args([&model, &out]))
+        .unwrap();
+        let theirs = golden.join("torch_dist").join(case).join(layout);
+        works.push(format!(
+            "megatron,load,{}",
+            out.join("iter_0000000").display()
+        ));
+        works.push(format!("megatron,load,{}", theirs.display()));
+    }
+    for pair in peer(python, &works).chunks(2) {
+        assert!(pair[0].0.len() > 60);
+        assert_eq!(pair[0].0, pair[1].0);
+        assert_eq!(pair[0].1["content_metadata"], pair[1].1["content_metadata"]);
+    }
+}
