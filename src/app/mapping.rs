@@ -366,8 +366,27 @@ fn of_recipe(recipe: &Recipe) -> Model {
     )
 }
 
-/// The degrees that the screen cuts by: changed ones, else the selected recipe's, else one rank.
+/// The layout that the opened files are cut by, while no other was chosen.
+fn own_layout(state: &State) -> Option<&Layout> {
+    let files = state.model()?.files.as_ref()?;
+    files.layout.as_ref().filter(|_| state.cut.is_none())
+}
+
+/// The degrees that the screen cuts by: changed ones, else those of the opened files, else the selected recipe's, else one rank.
 pub fn degrees(state: &super::State) -> Degrees {
+    if let Some(layout) = own_layout(&state.mapping) {
+        return Degrees {
+            tp: layout.options.tp,
+            ep: layout.options.ep,
+            etp: layout.options.etp,
+            pp: layout.stages.len(),
+            vpp: layout
+                .stages
+                .first()
+                .map_or(1, |stage| stage.chunks.len().max(1)),
+            ..Degrees::default()
+        };
+    }
     let of_recipe = || {
         let selected = state.selected_recipe();
         selected.map_or_else(Degrees::default, |good| recipe::degrees(&good.recipe))
@@ -375,8 +394,21 @@ pub fn degrees(state: &super::State) -> Degrees {
     state.mapping.cut.unwrap_or_else(of_recipe)
 }
 
+/// Whose the degrees are, for people.
+pub fn degrees_of(state: &super::State) -> &'static str {
+    match (&state.mapping.cut, own_layout(&state.mapping)) {
+        (Some(_), _) => "changed",
+        (None, Some(_)) => "of the files",
+        (None, None) if state.selected_recipe().is_some() => "of the recipe",
+        (None, None) => "",
+    }
+}
+
 /// The layout that the screen cuts by, or why the model cannot have it; none without a model.
 pub fn layout(state: &super::State) -> Option<Result<Layout, String>> {
     let model = state.mapping.model()?;
-    Some(cut::layout(model, &degrees(state)))
+    Some(match own_layout(&state.mapping) {
+        Some(layout) => Ok(layout.clone()),
+        None => cut::layout(model, &degrees(state)),
+    })
 }

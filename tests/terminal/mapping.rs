@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::json;
 use trestle::mapping::{Table, View};
@@ -51,6 +52,14 @@ fn open(session: &mut Session, path: &str) {
     session.type_text("\r");
 }
 
+/// Searches for a name and leaves the tree at it. An escape and a letter in one go would be that letter with alt, so it waits in between.
+fn go_to(session: &mut Session, name: &str) {
+    session.type_text(&format!("/{name}\r"));
+    session.wait_gone("equal ones once");
+    session.type_text("\x1b");
+    session.wait_for("equal ones once");
+}
+
 #[test]
 fn a_directory_is_opened_read_verified_and_exported() {
     let place = Place::new(&[("demo.toml", DEMO)]);
@@ -62,7 +71,7 @@ fn a_directory_is_opened_read_verified_and_exported() {
     open(&mut session, "whole");
     session.wait_for("Hugging Face side, whole");
     session.wait_for("✗ 0 unmapped");
-    session.type_text("/layers.3.self_attn.q_proj\r\x1b");
+    go_to(&mut session, "layers.3.self_attn.q_proj");
     session.wait_for("gated qkv");
     session.type_text("i");
     session.wait_for("elements");
@@ -102,5 +111,52 @@ fn a_directory_with_a_gap_shows_it() {
     session.wait_for("up_proj.weight");
     session.type_text("v");
     session.wait_for("the files have problems");
+    session.quit();
+}
+
+#[test]
+fn megatron_directories_are_opened_with_their_own_layout() {
+    let place = Place::new(&[("demo.toml", DEMO)]);
+    toy(&place.path().join("whole"), "");
+    for (out, arguments) in [
+        (
+            "ranks",
+            &["--format", "shards", "--tp", "2", "--pp", "2"][..],
+        ),
+        ("dist", &["--format", "torch_dist"][..]),
+    ] {
+        let status = Command::new(env!("CARGO_BIN_EXE_trestle"))
+            .args(["convert", "import", "whole", out])
+            .args(arguments)
+            .current_dir(place.path())
+            .env("HOME", place.path())
+            .output()
+            .unwrap();
+        assert!(
+            status.status.success(),
+            "{}",
+            String::from_utf8_lossy(&status.stderr)
+        );
+    }
+    let mut session = Session::start(&place);
+    session.wait_for("✓ valid r1");
+    session.type_text("2");
+    session.wait_for("Megatron side");
+    open(&mut session, "ranks");
+    session.wait_for("Megatron side, ranks");
+    session.wait_for("[tp2] pp2 vpp1 ep1 etp1 of the files");
+    go_to(&mut session, "layers.3.mlp.linear_fc1.weight");
+    session.wait_for("tp1-pp1-ep0-etp0");
+    session.type_text("i");
+    session.wait_for("elements");
+    session.type_text("v");
+    session.wait_until("the end of the round trip", |screen| {
+        screen.contains("bit-exact") && screen.contains("0 different")
+    });
+    open(&mut session, "dist");
+    session.wait_until("the other directory", |screen| {
+        screen.contains("dist") && !screen.contains("side, ranks")
+    });
+    session.wait_for("✗ 0 unmapped");
     session.quit();
 }

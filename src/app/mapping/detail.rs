@@ -163,7 +163,7 @@ fn tensor(model: &Model, side: Side, name: u32) -> Detail {
         (Item::Extra(_), _) | (_, []) => stray(model, item, &mut facts),
         (Item::Source(source), [first, .., last]) => {
             let own = &model.huggingface.tensors[source];
-            facts.add("hf", sized(&own.name, &own.shape, dtype_of(model, item)));
+            facts.add("hf", sized(&own.name, &own.shape, model.dtype_of(item)));
             let entry = &model.table.entries()[*first];
             facts.add(
                 "becomes",
@@ -202,15 +202,6 @@ fn tensor(model: &Model, side: Side, name: u32) -> Detail {
     }
 }
 
-/// Type of what the files have of an item, else that of the config.
-fn dtype_of(model: &Model, item: Item) -> DType {
-    let stored = model.files.as_ref().and_then(|files| {
-        let first = *model.stored_of(item).first()?;
-        Some(files.stored[first].dtype)
-    });
-    stored.unwrap_or_else(|| model.dtype())
-}
-
 /// A tensor that the model has no place for.
 fn stray(model: &Model, item: Item, facts: &mut Facts) {
     if let (Item::Extra(index), Some(files)) = (item, &model.files) {
@@ -223,7 +214,7 @@ fn sources(model: &Model, entry: usize, facts: &mut Facts) {
     let list = &model.table.entries()[entry].sources;
     for (at, (source, &number)) in list.iter().zip(model.sources_of(entry)).enumerate() {
         let item = Item::Source(number as usize);
-        let mut text = sized(&source.name, &source.shape, dtype_of(model, item));
+        let mut text = sized(&source.name, &source.shape, model.dtype_of(item));
         let (rows, _) = source.shape.matrix();
         if source.rows.len() < rows {
             let per_expert = source.rows.len().max(1);
@@ -241,7 +232,7 @@ fn sources(model: &Model, entry: usize, facts: &mut Facts) {
 
 fn megatron(model: &Model, index: usize, facts: &mut Facts) {
     let entry = &model.table.entries()[index];
-    let dtype = dtype_of(model, Item::Entry(index));
+    let dtype = model.dtype_of(Item::Entry(index));
     facts.add("megatron", sized(&entry.name, &entry.shape, dtype));
     if entry.name.contains(".mtp_model_layer.") {
         let other = entry

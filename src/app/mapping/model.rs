@@ -8,7 +8,7 @@ use super::standing::judge;
 use super::tree::{Leaf, Tree, mix};
 use super::{Names, Side, Standing};
 use crate::base::{DType, Shape};
-use crate::mapping::{Audit, Convention, Problem, ProblemKind, Table, View};
+use crate::mapping::{Audit, Convention, Layout, Problem, ProblemKind, Table, View};
 use crate::spec::{ExpertStyle, ModelConfig};
 
 /// A tensor that files have.
@@ -29,6 +29,8 @@ pub struct Files {
     pub path: PathBuf,
     /// Its format: `hf`, `torch_dist`, `shards`.
     pub format: &'static str,
+    /// The layout that the files are cut by, if they are.
+    pub layout: Option<Layout>,
     /// Its tensors.
     pub stored: Vec<Stored>,
     /// What the format's tensors hold of the table's entries.
@@ -210,6 +212,15 @@ impl Model {
     /// Type of the weights by the config.
     pub fn dtype(&self) -> DType {
         self.table.config().text.dtype.unwrap_or(DType::F32)
+    }
+
+    /// Type of what the files have of an item, else that of the config.
+    pub fn dtype_of(&self, item: Item) -> DType {
+        let stored = self.files.as_ref().and_then(|files| {
+            let first = *self.stored_of(item).first()?;
+            Some(files.stored[first].dtype)
+        });
+        stored.unwrap_or_else(|| self.dtype())
     }
 
     /// The files' tensors that an item is stored in, each by its number in [`Files::stored`].

@@ -232,7 +232,11 @@ fn a_fused_tensor_of_experts_names_what_it_becomes() {
 fn the_layout_is_the_recipes_until_it_is_changed() {
     let mut bench = bench(120, 36);
     go_to(&mut bench, "layers.3.mlp.linear_fc1.weight");
-    assert!(bench.text().contains("[tp1] pp1 vpp1 ep1 etp1"));
+    assert!(
+        bench
+            .text()
+            .contains("[tp1] pp1 vpp1 ep1 etp1 of the recipe")
+    );
     bench.press("+ a +");
     let text = bench.text();
     assert!(text.contains("tp2 [pp2] vpp1 ep1 etp1 changed"), "{text}");

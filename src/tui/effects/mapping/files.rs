@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use crate::app::mapping::{Files, Model, Numbers, Progress, Report, Stored, Values, ValuesOf};
 use crate::checkpoint::compare::{Compared, Verdict, Watch, round_trip};
 use crate::checkpoint::statistics::Detail;
-use crate::checkpoint::{CheckpointError, Statistics, Weights, huggingface, training};
+use crate::checkpoint::{CheckpointError, Format, Statistics, Weights, huggingface, training};
 use crate::mapping::{Layout, Table, View};
 use crate::spec::{ModelConfig, find};
 
@@ -31,9 +31,13 @@ pub(super) fn open(path: &Path, config: &str) -> Result<Model, String> {
         };
         let table = Table::new(&config, weights.expert_style()?);
         let (view, audit) = weights.audit(&table)?;
-        Ok((weights, table, view, audit))
+        let layout = match weights.format {
+            Format::Shards => Some(weights.layout(&table)?),
+            _ => None,
+        };
+        Ok((weights, table, view, audit, layout))
     };
-    let (weights, table, view, audit) = read().map_err(|error| told(&error))?;
+    let (weights, table, view, audit, layout) = read().map_err(|error| told(&error))?;
     let stored = weights.tensors.into_iter().map(|tensor| Stored {
         name: tensor.name,
         shape: tensor.shape,
@@ -41,6 +45,7 @@ pub(super) fn open(path: &Path, config: &str) -> Result<Model, String> {
     });
     let files = Files {
         format: weights.format.name(),
+        layout,
         stored: stored.collect(),
         path: weights.path,
         view,

@@ -5,7 +5,9 @@ use std::ops::Range;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
-use crate::app::mapping::{CutAxis, Holding, Model, Pane, degrees, holdings, layout, ranges};
+use crate::app::mapping::{
+    CutAxis, Holding, Item, Model, Pane, degrees, degrees_of, holdings, layout, ranges,
+};
 use crate::app::{State, Target, list};
 use crate::base::Bytes;
 use crate::mapping::{Layout, Shard};
@@ -24,7 +26,7 @@ pub(super) fn picked(state: &State, model: &Model) -> Option<Holding> {
     Some(held.swap_remove(state.mapping.rank.min(last)))
 }
 
-/// The degrees in words, the one that keys change in brackets: `[tp2] pp1 vpp1 ep1 etp1`.
+/// The degrees in words, the one that keys change in brackets, and whose they are: `[tp2] pp1 vpp1 ep1 etp1 of the recipe`.
 pub(super) fn degrees_text(state: &State) -> String {
     let degrees = degrees(state);
     let word = |axis: CutAxis| {
@@ -36,12 +38,7 @@ pub(super) fn degrees_text(state: &State) -> String {
         }
     };
     let words: Vec<String> = CutAxis::ALL.into_iter().map(word).collect();
-    let changed = if state.mapping.cut.is_some() {
-        " changed"
-    } else {
-        ""
-    };
-    format!("{}{changed}", words.join(" "))
+    format!("{} {}", words.join(" "), degrees_of(state))
 }
 
 /// Rows that the pane wants of an area: as many as it has lines, and no more than a third.
@@ -104,7 +101,8 @@ pub(super) fn lines(
     let mut below = Vec::new();
     let place = &held[cursor];
     let ranks = ranges(&layout.ranks_at(place.at));
-    let size = |shape: &crate::base::Shape| Bytes(shape.elements() * model.dtype().size());
+    let scalar = model.dtype_of(Item::Entry(entry)).size();
+    let size = |shape: &crate::base::Shape| Bytes(shape.elements() * scalar);
     let whole = &model.table.entries()[entry].shape;
     below.push(text(
         format!(
@@ -142,6 +140,7 @@ fn bars(
     (width, height): (usize, usize),
     theme: &Theme,
 ) -> Vec<(Line<'static>, Option<usize>)> {
+    let scalar = model.dtype_of(Item::Entry(entry)).size();
     let entry = &model.table.entries()[entry];
     let (rows, cols) = entry.matrix();
     let by_cols = matches!(entry.shard, Shard::Row { .. });
@@ -179,7 +178,7 @@ fn bars(
             }
         };
         let bar: String = (0..room).map(cell).collect();
-        let bytes = Bytes(place.tensor.shape.elements() * model.dtype().size());
+        let bytes = Bytes(place.tensor.shape.elements() * scalar);
         let line = Line::from(vec![
             Span::raw(format!(
                 "{}{:<label$}  ",

@@ -133,7 +133,7 @@ fn verification(
             };
             let mut lines = vec![Line::styled(
                 format!(
-                    " round trip: {} bit-exact, {} within their rounding, {} different",
+                    " round trip: {} bit-exact, {} rounded, {} different",
                     report.exact,
                     report.rounded.len(),
                     report.different.len()
