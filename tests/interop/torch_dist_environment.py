@@ -1,10 +1,11 @@
 """Prints the path of a Python that has torch and megatron-core; makes the environment once, under the user's cache.
 
     python3 torch_dist_environment.py             prints the interpreter
+    python3 torch_dist_environment.py --install   the same, and makes it even if that takes gigabytes
     python3 torch_dist_environment.py VERSION     prints a folder for PYTHONPATH that has this megatron-core instead
 
 megatron-core needs Python 3.12. The CUDA libraries that the torch of PyPI links against are taken from an environment beside, if one
-has them, which spares gigabytes. Exits with 1 and one line if there is no such Python or PyPI cannot be reached.
+has them, which spares gigabytes; else nothing is installed unasked. Exits with 1 and one line if there is no such Python or PyPI cannot be reached.
 """
 
 import fcntl
@@ -37,9 +38,11 @@ def make():
     base = next((i for i in interpreters() if works(i, new_enough)), None)
     if base is None:
         sys.exit("no Python 3.12 or 3.13")
+    cuda = glob.glob(str(CACHE / "venv/lib/python3*/site-packages/nvidia"))
+    if not cuda and "--install" not in sys.argv:
+        sys.exit("torch is large and not installed unasked: python3 tests/interop/torch_dist_environment.py --install")
     subprocess.run([base, "-m", "venv", "--clear", VENV], check=True, stdout=sys.stderr)
     install = [VENV / "bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check", "-r", REQUIREMENTS]
-    cuda = glob.glob(str(CACHE / "venv/lib/python3*/site-packages/nvidia"))
     if cuda:
         site = next(iter((VENV / "lib").glob("python3*"))) / "site-packages"
         (site / "nvidia").symlink_to(cuda[0])
@@ -56,7 +59,8 @@ def main():
             make()
             if not works(VENV / "bin/python"):
                 sys.exit("torch and megatron-core were installed and cannot be imported")
-        print(older(sys.argv[1]) if len(sys.argv) > 1 else VENV / "bin/python")
+        versions = [argument for argument in sys.argv[1:] if argument != "--install"]
+        print(older(versions[0]) if versions else VENV / "bin/python")
 
 
 def older(version):
