@@ -338,6 +338,15 @@ impl State {
         self.rows_of = None;
     }
 
+    /// Shows every sibling that equals a node by itself.
+    pub(super) fn spread(&mut self, node: u32) {
+        let Some(model) = self.model().cloned() else {
+            return;
+        };
+        self.apart.extend(model.tree(self.side).equals(node));
+        self.rows_of = None;
+    }
+
     /// Opens the groups around a node of the leading side, and shows it although another may equal it.
     pub(super) fn show(&mut self, node: u32) {
         let Some(model) = self.model().cloned() else {

@@ -11,6 +11,7 @@ use trestle::spec::{ExpertStyle, find};
 use crate::session::{Place, Session};
 
 const DEMO: &str = include_str!("../../recipes/demo.toml");
+const TINY: &str = include_str!("../../recipes/tiny-smoke.toml");
 
 /// Writes the toy as a Hugging Face directory, without the tensors whose name has `without` in it.
 fn toy(folder: &Path, without: &str) {
@@ -158,5 +159,35 @@ fn megatron_directories_are_opened_with_their_own_layout() {
         screen.contains("dist") && !screen.contains("side, ranks")
     });
     session.wait_for("✗ 0 unmapped");
+    session.quit();
+}
+
+#[test]
+fn a_run_s_latest_checkpoint_is_opened_and_goes_round() {
+    let place = Place::new(&[("demo.toml", DEMO), ("tiny-smoke.toml", TINY)]);
+    let trained = Command::new(env!("CARGO_BIN_EXE_trestle"))
+        .args(["train", "recipes/tiny-smoke.toml"])
+        .current_dir(place.path())
+        .env("HOME", place.path())
+        .output()
+        .unwrap();
+    assert!(
+        trained.status.success(),
+        "{}",
+        String::from_utf8_lossy(&trained.stderr)
+    );
+    let mut session = Session::start(&place);
+    session.wait_for("✓ valid r1");
+    session.type_text("5");
+    session.wait_for("tiny-smoke-1");
+    session.type_text("2");
+    session.wait_for("Megatron side");
+    session.type_text("o");
+    session.wait_for("Open a model");
+    session.type_text("l");
+    session.wait_for("Hugging Face side, tiny-smoke-1 step-00000020");
+    session.wait_for("✗ 0 unmapped");
+    session.type_text("v");
+    session.wait_for("0 different");
     session.quit();
 }

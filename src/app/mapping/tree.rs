@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::Names;
+use super::rows::numbered;
 
 /// What stands for a name at the tree's end.
 #[derive(Debug, Clone, Copy)]
@@ -180,6 +181,20 @@ impl Tree {
         }
         labels.reverse();
         labels.join(".")
+    }
+
+    /// Siblings that are called like a node but for their number, and hold the same; the node is one of them.
+    pub fn equals(&self, node: u32) -> Vec<u32> {
+        let Some((stem, _)) = numbered(self.label(node)) else {
+            return vec![node];
+        };
+        let is_equal = |&other: &u32| {
+            self.node(other).signature == self.node(node).signature
+                && numbered(self.label(other)).is_some_and(|(s, _)| s == stem)
+        };
+        self.children(self.node(node).parent)
+            .filter(is_equal)
+            .collect()
     }
 
     /// A node and the groups around it, from the inside.

@@ -106,6 +106,29 @@ fn equal_layers_are_shown_once_or_each() {
 }
 
 #[test]
+fn equal_layers_open_one_by_one_where_they_are_told() {
+    let mut bench = bench(120, 36);
+    let at = labels(&bench).iter().position(|l| l == "1-2").unwrap();
+    bench.state.mapping.cursor = at;
+    bench.press("enter");
+    let shown = labels(&bench);
+    for layer in ["0", "1", "2", "3"] {
+        assert!(shown.contains(&layer.to_owned()), "{layer} of {shown:?}");
+    }
+    assert_eq!(label(&bench), "1");
+    // Twice, and they are together again.
+    bench.press("s s");
+    assert!(labels(&bench).contains(&"1-2".to_owned()));
+    bench.press("G G enter");
+    go_to(&mut bench, "enorm");
+    bench.press("enter");
+    assert_eq!(
+        bench.state.mapping.focus,
+        trestle::app::mapping::Pane::Detail
+    );
+}
+
+#[test]
 fn every_tensor_is_in_the_tree_exactly_once() {
     let mut bench = bench(120, 36);
     bench.press("s");

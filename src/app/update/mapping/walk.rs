@@ -19,11 +19,17 @@ pub(super) fn step(state: &mut State, action: Action) {
     }
 }
 
-/// Opens or closes the group under the cursor, or does what `open` says.
+/// Opens or closes the group under the cursor, or does what `open` says; shows equal ones each; from a tensor goes to its detail.
 pub(super) fn toggle(state: &mut State, open: Option<bool>) {
     let screen = &mut state.mapping;
-    let Some(Content::Group { open: is_open, .. }) = screen.present().map(|row| row.content) else {
-        return;
+    let is_open = match screen.present().map(|row| row.content) {
+        Some(Content::Group { open, .. }) => open,
+        Some(Content::Same { node, .. }) => return screen.spread(node),
+        Some(Content::Tensor(_)) => {
+            screen.focus = Pane::Detail;
+            return;
+        }
+        None => return,
     };
     let path = screen.path(screen.cursor);
     if open.unwrap_or(!is_open) {
@@ -33,13 +39,12 @@ pub(super) fn toggle(state: &mut State, open: Option<bool>) {
     }
 }
 
-/// Opens a closed group; from an open one to its first row; from a tensor to its detail.
+/// Opens a closed group; from an open one to its first row; else as [`toggle`].
 pub(super) fn right(state: &mut State) {
     match state.mapping.present().map(|row| row.content) {
         Some(Content::Group { open: false, .. }) => toggle(state, Some(true)),
         Some(Content::Group { open: true, .. }) => step(state, Action::MoveDown),
-        Some(_) => state.mapping.focus = Pane::Detail,
-        None => {}
+        _ => toggle(state, None),
     }
 }
 

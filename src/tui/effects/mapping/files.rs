@@ -54,16 +54,16 @@ pub(super) fn open(path: &Path, config: &str) -> Result<Model, String> {
     Ok(Model::with_files(name(&files.path), table, files))
 }
 
-/// What people call a directory: its last part, with the part above where that is a step's or an iteration's.
+/// What people call a directory: its last part; of a step or an iteration the run's or the checkpoint's too.
 fn name(path: &Path) -> String {
-    let last = path.file_name().map_or_else(
-        || path.display().to_string(),
-        |name| name.to_string_lossy().into_owned(),
-    );
-    let above = path.parent().and_then(Path::file_name);
-    match above {
-        Some(above) if last.starts_with("iter_") => format!("{}/{last}", above.to_string_lossy()),
-        _ => last,
+    let mut parts = path.iter().rev().map(|part| part.to_string_lossy());
+    let Some(last) = parts.next() else {
+        return path.display().to_string();
+    };
+    let is_step = last.starts_with("step-") || last.starts_with("iter_");
+    match parts.find(|part| part != "checkpoints").filter(|_| is_step) {
+        Some(above) => format!("{above} {last}"),
+        None => last.into_owned(),
     }
 }
 
@@ -159,4 +159,21 @@ fn report(compared: Vec<Compared>) -> Report {
         }
     }
     report
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_is_called_by_its_run_and_step() {
+        let called = |path: &str| name(Path::new(path));
+        assert_eq!(
+            called("runs/demo-1/checkpoints/step-00000020"),
+            "demo-1 step-00000020"
+        );
+        assert_eq!(called("megatron/iter_0000500"), "megatron iter_0000500");
+        assert_eq!(called("models/toy"), "toy");
+        assert_eq!(called("step-1"), "step-1");
+    }
 }
