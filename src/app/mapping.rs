@@ -5,6 +5,7 @@ mod detail;
 mod element;
 mod export;
 mod found;
+mod group;
 mod message;
 mod model;
 mod names;

@@ -1,10 +1,11 @@
 //! What the screen says about the row under the cursor.
 
+use super::group::group;
 use super::role::{does, extents, role, starts};
 use super::{Content, Item, Model, Report, Row, Side, Standing, rule};
-use crate::app::preview::{count, grouped};
+use crate::app::preview::grouped;
 use crate::base::{Bytes, DType, Shape};
-use crate::mapping::{Arithmetic, Convention, Entry, Place};
+use crate::mapping::{Arithmetic, Entry, Place};
 use crate::spec::LayerKind;
 
 /// The text about a row.
@@ -126,20 +127,20 @@ pub fn detail(model: &Model, side: Side, row: &Row) -> Detail {
 }
 
 #[derive(Default)]
-struct Facts(Vec<Fact>);
+pub(super) struct Facts(pub(super) Vec<Fact>);
 
 impl Facts {
-    fn add(&mut self, name: &'static str, text: impl Into<String>) {
+    pub(super) fn add(&mut self, name: &'static str, text: impl Into<String>) {
         self.say(name, text, FactTone::Plain);
     }
 
-    fn say(&mut self, name: &'static str, text: impl Into<String>, tone: FactTone) {
+    pub(super) fn say(&mut self, name: &'static str, text: impl Into<String>, tone: FactTone) {
         let text = text.into();
         self.0.push(Fact { name, text, tone });
     }
 }
 
-fn bytes(parameters: u64, dtype: DType) -> String {
+pub(super) fn bytes(parameters: u64, dtype: DType) -> String {
     format!("{} in {dtype}", Bytes(parameters * dtype.size()))
 }
 
@@ -264,13 +265,7 @@ fn how(entry: &Entry, facts: &mut Facts) {
 
 /// Whether extents and type are right, and that the way there and back gives the same.
 fn check(model: &Model, item: Item, facts: &mut Facts) {
-    let problems: Vec<String> = model
-        .problems()
-        .iter()
-        .filter(|problem| is_about(model, problem.tensor.as_str(), item))
-        .map(ToString::to_string)
-        .collect();
-    for problem in &problems {
+    for problem in model.problems_of(item) {
         facts.say("problem", format!("✗ {problem}"), FactTone::Bad);
     }
     match model.standing(item) {
@@ -311,37 +306,6 @@ fn check(model: &Model, item: Item, facts: &mut Facts) {
     }
 }
 
-/// Whether a name of the files is that of an item, or of a part of it.
-fn is_about(model: &Model, name: &str, item: Item) -> bool {
-    let Some(files) = &model.files else {
-        return false;
-    };
-    let is_in = |wanted: &dyn Fn(usize) -> bool| {
-        let same = files
-            .view
-            .tensors
-            .iter()
-            .filter(|tensor| tensor.name == name);
-        same.flat_map(|tensor| &tensor.pieces)
-            .any(|piece| wanted(piece.entry as usize))
-    };
-    match (item, files.view.convention) {
-        (Item::Extra(index), _) => files.stored[index].name == name,
-        (Item::Source(source), Convention::HuggingFace) => {
-            model.huggingface.tensors[source].name == name
-        }
-        (Item::Source(source), Convention::Megatron) => {
-            let entries = model.entries_of(source);
-            is_in(&|entry| entries.contains(&entry))
-        }
-        (Item::Entry(entry), Convention::HuggingFace) => model
-            .sources_of(entry)
-            .iter()
-            .any(|&source| model.huggingface.tensors[source as usize].name == name),
-        (Item::Entry(entry), Convention::Megatron) => is_in(&|e| e == entry),
-    }
-}
-
 /// What the Hugging Face tensor does in the model.
 fn about(model: &Model, source: usize, facts: &mut Facts) {
     let config = model.table.config();
@@ -379,126 +343,11 @@ fn about(model: &Model, source: usize, facts: &mut Facts) {
     facts.add("decay", if decays { "yes" } else { "no: one dimension" });
 }
 
-fn share(model: &Model, parameters: u64) -> String {
+pub(super) fn share(model: &Model, parameters: u64) -> String {
     let total = model.tree(Side::HuggingFace).node(0).parameters;
     format!(
         "{} ({:.2} % of the model)",
         grouped(parameters),
         100.0 * parameters as f64 / total.max(1) as f64
     )
-}
-
-fn group(model: &Model, side: Side, row: &Row, node: u32) -> Detail {
-    let tree = model.tree(side);
-    let here = tree.node(node);
-    let mut facts = Facts::default();
-    facts.add("tensors", grouped(u64::from(here.tensors)));
-    facts.add("parameters", share(model, here.parameters));
-    facts.add("bytes", bytes(here.parameters, model.dtype()));
-    if here.problems > 0 {
-        facts.say("problems", format!("✗ {}", here.problems), FactTone::Bad);
-    }
-    if row.depth == 0 {
-        geometry(model, &mut facts);
-    }
-    // Parts of the same name but for a number are told together.
-    let mut bars: Vec<(String, usize, u64)> = Vec::new();
-    for child in tree.children(node) {
-        let label = tree.label(child);
-        let parameters = tree.node(child).parameters;
-        let stem = super::rows::numbered(label).map_or(label, |(stem, _)| stem);
-        match bars.last_mut() {
-            Some((last, count, sum)) if last == stem && stem != label => {
-                *count += 1;
-                *sum += parameters;
-            }
-            _ => bars.push((stem.to_owned(), 1, parameters)),
-        }
-    }
-    let bars = bars.into_iter().map(|(stem, n, parameters)| Bar {
-        label: match (n, stem.as_str()) {
-            (1, "") => "1 of them".into(),
-            (1, _) => stem,
-            (n, "") => format!("{n} of them"),
-            (n, _) => format!("{n} {stem}*"),
-        },
-        share: parameters as f64 / here.parameters.max(1) as f64,
-        text: count(parameters),
-    });
-    Detail {
-        title: row.label.clone(),
-        facts: facts.0,
-        order: Vec::new(),
-        bars_title: "parameters by part".into(),
-        bars: bars.collect(),
-    }
-}
-
-/// The model in its own numbers.
-fn geometry(model: &Model, facts: &mut Facts) {
-    let whole = model.table.config();
-    let config = &whole.text;
-    let full = config
-        .layer_types
-        .iter()
-        .filter(|&&kind| kind == LayerKind::FullAttention)
-        .count();
-    let linear = config.num_hidden_layers - full;
-    facts.add(
-        "layers",
-        format!("{linear} gated delta net, {full} full attention"),
-    );
-    let mlp = match &config.moe {
-        None => format!("mlp {}", config.intermediate_size),
-        Some(moe) => format!(
-            "{} experts of {}, {} a token, shared {}",
-            moe.num_experts,
-            moe.moe_intermediate_size,
-            moe.num_experts_per_tok,
-            moe.shared_expert_intermediate_size
-        ),
-    };
-    facts.add(
-        "width",
-        format!(
-            "hidden {}, {mlp}, vocabulary {}",
-            config.hidden_size, config.vocab_size
-        ),
-    );
-    facts.add(
-        "attention",
-        format!(
-            "{} heads of {}, {} key-value heads",
-            config.num_attention_heads, config.head_dim, config.num_key_value_heads
-        ),
-    );
-    facts.add(
-        "delta net",
-        format!(
-            "{} key heads of {}, {} value heads of {}, {} taps",
-            config.linear_num_key_heads,
-            config.linear_key_head_dim,
-            config.linear_num_value_heads,
-            config.linear_value_head_dim,
-            config.linear_conv_kernel_dim
-        ),
-    );
-    if config.mtp_num_hidden_layers > 0 {
-        facts.add(
-            "mtp",
-            format!(
-                "{} tokens beyond the next one",
-                config.mtp_num_hidden_layers
-            ),
-        );
-    }
-    if let Some(vision) = &whole.vision {
-        facts.add(
-            "vision",
-            format!(
-                "{} blocks of {}, {} heads, patches of {}",
-                vision.depth, vision.hidden_size, vision.num_heads, vision.patch_size
-            ),
-        );
-    }
 }

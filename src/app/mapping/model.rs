@@ -223,39 +223,62 @@ impl Model {
         stored.unwrap_or_else(|| self.dtype())
     }
 
-    /// The files' tensors that an item is stored in, each by its number in [`Files::stored`].
-    pub fn stored_of(&self, item: Item) -> Vec<usize> {
-        let Some(files) = &self.files else {
-            return Vec::new();
-        };
-        let holding = |wanted: &dyn Fn(u32) -> bool| -> Vec<usize> {
+    /// The tensors of the files' view that hold some of an item.
+    fn tensors_of(&self, files: &Files, item: Item) -> Vec<usize> {
+        let holding = |wanted: &dyn Fn(usize) -> bool| -> Vec<usize> {
             let tensors = files.view.tensors.iter().enumerate();
             tensors
-                .filter(|(_, tensor)| tensor.pieces.iter().any(|piece| wanted(piece.entry)))
-                .filter_map(|(at, _)| files.audit.partners.get(at).copied().flatten())
+                .filter(|(_, tensor)| {
+                    let mut entries = tensor.pieces.iter().map(|piece| piece.entry as usize);
+                    entries.any(wanted)
+                })
+                .map(|(at, _)| at)
                 .collect()
         };
         match (item, files.view.convention) {
-            (Item::Extra(index), _) => vec![index],
-            (Item::Source(index), Convention::HuggingFace) => files
-                .audit
-                .partners
-                .get(index)
-                .copied()
-                .flatten()
-                .into_iter()
-                .collect(),
-            (Item::Entry(index), Convention::HuggingFace) => self
-                .sources_of(index)
-                .iter()
-                .filter_map(|&source| files.audit.partners.get(source as usize).copied().flatten())
-                .collect(),
-            (Item::Entry(index), Convention::Megatron) => holding(&|entry| entry as usize == index),
+            (Item::Extra(_), _) => Vec::new(),
+            (Item::Source(index), Convention::HuggingFace) => vec![index],
+            (Item::Entry(index), Convention::HuggingFace) => {
+                let sources = self.sources_of(index).iter();
+                sources.map(|&source| source as usize).collect()
+            }
+            (Item::Entry(index), Convention::Megatron) => holding(&|entry| entry == index),
             (Item::Source(index), Convention::Megatron) => {
                 let entries = self.entries_of(index);
-                holding(&|entry| entries.binary_search(&(entry as usize)).is_ok())
+                holding(&|entry| entries.binary_search(&entry).is_ok())
             }
         }
+    }
+
+    /// The files' tensors that an item is stored in, each by its number in [`Files::stored`].
+    pub fn stored_of(&self, item: Item) -> Vec<usize> {
+        let (Some(files), Item::Entry(_) | Item::Source(_)) = (&self.files, item) else {
+            return match item {
+                Item::Extra(index) => vec![index],
+                _ => Vec::new(),
+            };
+        };
+        let tensors = self.tensors_of(files, item).into_iter();
+        tensors
+            .filter_map(|at| files.audit.partners.get(at).copied().flatten())
+            .collect()
+    }
+
+    /// What is wrong with an item.
+    pub fn problems_of(&self, item: Item) -> Vec<&Problem> {
+        let Some(files) = self.files.as_ref().filter(|f| !f.audit.problems.is_empty()) else {
+            return Vec::new();
+        };
+        // The names that files have and those that they should have: a problem is about one of them.
+        let tensors = self.tensors_of(files, item).into_iter();
+        let wanted = tensors.map(|at| files.view.tensors[at].name.as_str());
+        let stored = self.stored_of(item).into_iter();
+        let stored = stored.map(|at| files.stored[at].name.as_str());
+        let names: BTreeSet<&str> = wanted.chain(stored).collect();
+        let problems = files.audit.problems.iter();
+        problems
+            .filter(|problem| names.contains(problem.tensor.as_str()))
+            .collect()
     }
 
     /// The counts of the tab bar.
