@@ -89,12 +89,21 @@ fn values(outside: &mut Outside, of: ValuesOf) {
     let failed = mailbox.clone();
     let asked = of.clone();
     let read = move || {
-        let values = files::values(&of, &stop);
+        let values = apart(|| files::values(&of, &stop));
         mailbox.send(Message::Mapping(Mapping::Values(of, values)));
     };
     if let Err(error) = thread::Builder::new().name("values".into()).spawn(read) {
         let why = Err(format!("no thread to read with: {error}"));
         failed.send(Message::Mapping(Mapping::Values(asked, why)));
+    }
+}
+
+/// Long work on threads of its own. On the common ones a key of the search, which uses them too, would wait until all of it is done.
+fn apart<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    match rayon::ThreadPoolBuilder::new().build() {
+        Ok(pool) => pool.install(work),
+        // Without more threads the work is still done.
+        Err(_) => work(),
     }
 }
 
@@ -118,7 +127,7 @@ fn verify(outside: &mut Outside, model: Shared, layout: Layout) {
                 mailbox.send(Message::Mapping(Mapping::Verifying(so_far)));
             }
         };
-        let verified = files::verify(&model.0, &layout, &stop, &progress);
+        let verified = apart(|| files::verify(&model.0, &layout, &stop, &progress));
         mailbox.send(Message::Mapping(Mapping::Verified(verified)));
     };
     if let Err(error) = thread::Builder::new().name("verify".into()).spawn(work) {

@@ -16,6 +16,9 @@ use crate::mapping::Place;
 use crate::tui::canvas::Canvas;
 use crate::tui::theme::Theme;
 
+/// Lines about shards where they stand below the tensor.
+const SHARDS: usize = 20;
+
 /// Draws the screen.
 pub(super) fn draw(state: &State, canvas: &mut Canvas, area: Rect) {
     let Some(model) = state.mapping.model() else {
@@ -322,7 +325,7 @@ fn everything(state: &State, canvas: &mut Canvas, area: Rect, model: &Model) {
             theme.title,
         ));
         lines.extend(
-            shards::lines(state, model, width, usize::MAX, theme)
+            shards::lines(state, model, width, SHARDS, theme)
                 .into_iter()
                 .map(|(line, _)| line),
         );

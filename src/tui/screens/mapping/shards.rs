@@ -73,7 +73,7 @@ pub(super) fn draw(state: &State, canvas: &mut Canvas, area: Rect, model: &Model
     }
 }
 
-/// The lines, with the place of those that stand for one; at most `height` where that is a number of rows.
+/// The lines, with the place of those that stand for one; at most `height` of them.
 pub(super) fn lines(
     state: &State,
     model: &Model,
