@@ -8,6 +8,7 @@
 //! Rows and columns are those of a tensor seen as a matrix: all dims but the last are rows, a vector is one column.
 
 mod audit;
+mod differ;
 mod entry;
 mod error;
 mod join;
@@ -21,6 +22,7 @@ mod view;
 mod vision;
 
 pub use audit::{Audit, Found, Problem, ProblemKind, audit, expert_style};
+pub use differ::{Difference, differences};
 pub use entry::{Arithmetic, Entry, Kind, Place, Source};
 pub use error::MappingError;
 pub use join::{Move, join};

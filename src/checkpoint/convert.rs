@@ -7,9 +7,11 @@
 //! and the same command goes on where it stopped, after reading back what the journal says is there.
 
 mod cast;
+mod companions;
 mod gather;
 mod journal;
 mod load;
+mod place;
 mod run;
 mod target;
 
@@ -21,7 +23,8 @@ use crate::base::{DType, Shape};
 use crate::mapping::{Move, join};
 
 pub use load::load;
-pub use run::{Options, Progress, Report, partial_path};
+pub use place::partial_path;
+pub use run::{Options, Progress, Report};
 pub use target::{HuggingFaceTarget, Target, config_text};
 
 pub(super) use cast::cast;

@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::safetensors::SafetensorsError;
 use super::torch_dist::TorchDistError;
 use crate::base::{Bytes, Shape};
-use crate::mapping::{MappingError, Problem, ProblemKind};
+use crate::mapping::{Difference, MappingError, Problem, ProblemKind};
 use crate::nn::NnError;
 use crate::spec::SpecError;
 
@@ -113,10 +113,12 @@ pub enum CheckpointError {
         problem: String,
     },
     /// Tensors that are missing, left over or wrong.
-    #[error("{}: {}", path.display(), problem_list(problems))]
+    #[error("{}: {}", path.display(), problem_list(differences, problems))]
     Audit {
         /// The directory.
         path: PathBuf,
+        /// In what the model is another one; empty where single tensors are wrong.
+        differences: Vec<Difference>,
         /// Everything that is wrong.
         problems: Vec<Problem>,
     },
@@ -167,6 +169,22 @@ pub enum CheckpointError {
     #[error("{} exists", path.display())]
     Exists {
         /// The output.
+        path: PathBuf,
+    },
+    /// An output that would take its own input away.
+    #[error("{} lies in {}, which is {}", input.display(), folder.display(), if folder.ends_with(output) { "replaced at the end" } else { "written anew" })]
+    Overlap {
+        /// The output.
+        output: PathBuf,
+        /// It, or the folder in which it grows.
+        folder: PathBuf,
+        /// A file of the input in it.
+        input: PathBuf,
+    },
+    /// Something of somebody else's where the output is to grow.
+    #[error("{} is in the way: it is not of an interrupted conversion", path.display())]
+    Foreign {
+        /// The folder.
         path: PathBuf,
     },
     /// A disk that cannot hold the output.
@@ -221,7 +239,7 @@ impl CheckpointError {
         let hint = match self {
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                    "make the folder writable, or choose another with --runs"
+                    "change its permissions, or choose another place"
                 }
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                     "free some space; earlier checkpoints are intact"
@@ -245,7 +263,11 @@ impl CheckpointError {
                 "config.json and the weights belong to different models"
             }
             Self::TorchDist(error) => error.hint()?,
-            Self::Audit { problems, .. } => return audit_hint(problems).map(str::to_owned),
+            Self::Audit {
+                differences,
+                problems,
+                ..
+            } => return audit_hint(differences, problems).map(str::to_owned),
             Self::NoConfig { .. } => {
                 "name the model's config.json, or a directory that has one, with --hf"
             }
@@ -256,6 +278,8 @@ impl CheckpointError {
             Self::OtherConversion { .. } => {
                 "repeat the first command to go on with it, or throw it away with --restart"
             }
+            Self::Overlap { .. } => "write to a directory of its own",
+            Self::Foreign { .. } => "move it away, or choose another name",
             Self::Busy { .. } => "wait for it, or write elsewhere",
             Self::UntiedHead { .. } => "set tie_word_embeddings to false in config.json",
             Self::Damaged { .. } => "an earlier checkpoint of the run can be used",
@@ -282,12 +306,21 @@ fn list(names: &[String]) -> String {
     }
 }
 
-/// The first problems, a line each, and how many more.
-fn problem_list(problems: &[Problem]) -> String {
-    let shown = 8;
-    let mut text = match problems {
-        [problem] => return problem.to_string(),
-        _ => format!("{} tensors are not what the model needs", problems.len()),
+/// The differences as a whole, else the first problems, a line each, and how many more.
+fn problem_list(differences: &[Difference], problems: &[Problem]) -> String {
+    if let Some(class) = differences.iter().find(|d| d.is_of_class()) {
+        return class.to_string();
+    }
+    let (mut text, shown) = match (differences, problems) {
+        ([], [problem]) => return problem.to_string(),
+        ([], _) => {
+            let count = problems.len();
+            (format!("{count} tensors are not what the model needs"), 8)
+        }
+        _ => {
+            let all: Vec<String> = differences.iter().map(ToString::to_string).collect();
+            (all.join("; "), 2)
+        }
     };
     for problem in problems.iter().take(shown) {
         let _ = write!(text, "\n  {problem}");
@@ -306,7 +339,19 @@ fn and_more(more: usize) -> String {
 }
 
 /// What most likely happened.
-fn audit_hint(problems: &[Problem]) -> Option<&'static str> {
+fn audit_hint(differences: &[Difference], problems: &[Problem]) -> Option<&'static str> {
+    let is_mtp = |difference: &Difference| {
+        matches!(
+            difference,
+            Difference::Size {
+                what: "mtp_num_hidden_layers",
+                ..
+            }
+        )
+    };
+    if !differences.iter().all(is_mtp) {
+        return Some("config.json and the weights belong to different models");
+    }
     let missing = |problem: &&Problem| {
         matches!(
             problem.kind,
@@ -314,6 +359,10 @@ fn audit_hint(problems: &[Problem]) -> Option<&'static str> {
         )
     };
     let mut gone = problems.iter().filter(missing).peekable();
+    let has_some = |d: &Difference| matches!(d, Difference::Size { found: 1.., .. });
+    if gone.peek().is_some() && differences.iter().any(has_some) {
+        return Some("set mtp_num_hidden_layers to the depth that the weights have");
+    }
     if gone.peek().is_some() && gone.all(|problem| problem.tensor.contains("mtp.")) {
         return Some(
             "config.json promises MTP; with mtp_num_hidden_layers = 0 the weights are taken without it. transformers drops mtp.* when it saves",

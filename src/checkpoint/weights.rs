@@ -16,7 +16,7 @@ use super::{CheckpointError, StoredTensor, torch_dist};
 use crate::base::Shape;
 use crate::mapping::{
     Audit, Convention, Coordinates, Found, Layout, LayoutOptions, Spelling, Table, View, audit,
-    expert_style,
+    differences, expert_style,
 };
 use crate::spec::{ExpertStyle, ModelConfig};
 
@@ -153,6 +153,7 @@ impl Weights {
         let names = self.tensors.iter().map(|tensor| tensor.name.as_str());
         expert_style(names).map_err(|problem| CheckpointError::Audit {
             path: self.path.clone(),
+            differences: Vec::new(),
             problems: vec![*problem],
         })
     }
@@ -176,8 +177,15 @@ impl Weights {
         let table = Table::new(config, style);
         let (view, audit) = self.audit(&table)?;
         if !audit.problems.is_empty() {
+            let differences = differences(
+                &table,
+                view.convention,
+                &self.found(),
+                self.format != Format::Shards,
+            );
             return Err(CheckpointError::Audit {
                 path: self.path.clone(),
+                differences,
                 problems: audit.problems,
             });
         }
@@ -198,15 +206,7 @@ impl Weights {
 
     /// Compares the files' tensors with those of a model, both ways.
     pub fn audit(&self, table: &Table) -> Result<(View, Audit), CheckpointError> {
-        let found: Vec<Found> = self
-            .tensors
-            .iter()
-            .map(|tensor| Found {
-                name: &tensor.name,
-                shape: &tensor.shape,
-                dtype: tensor.dtype,
-            })
-            .collect();
+        let found = self.found();
         match self.format {
             Format::HuggingFace => {
                 let mut view = View::huggingface(table);
@@ -224,6 +224,17 @@ impl Weights {
             }
             Format::Shards => self.audit_shards(table, &found),
         }
+    }
+
+    fn found(&self) -> Vec<Found<'_>> {
+        let tensors = self.tensors.iter();
+        tensors
+            .map(|tensor| Found {
+                name: &tensor.name,
+                shape: &tensor.shape,
+                dtype: tensor.dtype,
+            })
+            .collect()
     }
 
     /// Rows of the embedding: padded or not, all ranks together.

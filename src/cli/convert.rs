@@ -332,6 +332,7 @@ fn sentence(report: &Report) -> String {
 pub(super) fn failure(error: CheckpointError) -> Failure {
     let exit = match &error {
         CheckpointError::Exists { .. }
+        | CheckpointError::Foreign { .. }
         | CheckpointError::OtherConversion { .. }
         | CheckpointError::Cancelled
         | CheckpointError::Busy { .. }

@@ -2,6 +2,7 @@
 
 mod control;
 mod convert;
+mod convert_refusals;
 mod help;
 mod inspect;
 mod map;

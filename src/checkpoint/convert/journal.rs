@@ -15,6 +15,9 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::files::failed;
 
+/// Its name in the partial folder.
+pub(super) const JOURNAL: &str = ".trestle-journal";
+
 /// The first line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Identity {

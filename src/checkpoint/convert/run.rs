@@ -10,7 +10,8 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use super::gather::gather;
-use super::journal::{Identity, Journal};
+use super::journal::{Identity, JOURNAL, Journal};
+use super::place::{check_inputs, claim, is_taken, normal, partial_path, put_in_place};
 use super::{Conversion, Files};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::files::{failed, sync_folder};
@@ -67,12 +68,6 @@ struct Unit {
     end: usize,
 }
 
-/// The folder in which the output grows.
-pub fn partial_path(output: &Path) -> PathBuf {
-    let name = output.file_name().unwrap_or_default().to_string_lossy();
-    output.with_file_name(format!("{name}.partial"))
-}
-
 impl Conversion {
     /// Does it. `progress` is told after every band, from any thread; once `cancel` is set the conversion ends with
     /// [`CheckpointError::Cancelled`] and can be continued.
@@ -92,12 +87,9 @@ impl Conversion {
         if is_taken(&output) && !options.overwrite {
             return Err(CheckpointError::Exists { path: output });
         }
+        check_inputs(&output, &self.inputs)?;
         let partial = partial_path(&output);
-        if options.restart && partial.exists() {
-            fs::remove_dir_all(&partial).map_err(failed("remove", &partial))?;
-        }
-        fs::create_dir_all(&partial).map_err(failed("create", &partial))?;
-        let _lock = lock(&partial)?;
+        let _lock = claim(&partial, options.restart)?;
         self.check_space(&partial)?;
         let folder = partial.join(&self.planned.folder);
         fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
@@ -149,8 +141,6 @@ impl Conversion {
         journal.flush()?;
         self.finish(&partial, &outputs, &units, &sums)?;
         fs::remove_file(&journal_path).map_err(failed("remove", &journal_path))?;
-        let lock_path = partial.join(LOCK);
-        fs::remove_file(&lock_path).map_err(failed("remove", &lock_path))?;
         put_in_place(&partial, &output)?;
         Ok(Report {
             path: output,
@@ -203,7 +193,7 @@ impl Conversion {
         &self,
         unit: &Unit,
         inputs: &Files,
-        outputs: &[File],
+        outputs: &Outputs,
         buffer: &mut [u8],
     ) -> Result<u32, CheckpointError> {
         let output = &self.outputs[self.planned.items[unit.item].tensor];
@@ -216,9 +206,7 @@ impl Conversion {
             buffer,
         )?;
         let (file, offset) = self.place(unit);
-        outputs[file]
-            .write_all_at(buffer, offset)
-            .map_err(|error| self.failed_write(file, error))?;
+        outputs.write(file, offset, buffer)?;
         Ok(crc32fast::hash(buffer))
     }
 
@@ -226,28 +214,21 @@ impl Conversion {
     fn is_written(
         &self,
         unit: &Unit,
-        outputs: &[File],
+        outputs: &Outputs,
         buffer: &mut [u8],
         sum: u32,
     ) -> Result<bool, CheckpointError> {
         let (file, offset) = self.place(unit);
-        outputs[file]
+        outputs.files[file]
             .read_exact_at(buffer, offset)
-            .map_err(|error| self.failed_write(file, error))?;
+            .map_err(failed("read back", &outputs.paths[file]))?;
         Ok(crc32fast::hash(buffer) == sum)
     }
 
-    fn failed_write(&self, file: usize, source: std::io::Error) -> CheckpointError {
-        CheckpointError::Io {
-            action: "write",
-            path: self.planned.files[file].name.clone().into(),
-            source,
-        }
-    }
-
     /// Opens the output's files at their full size; a disk that cannot hold them says so here.
-    fn create(&self, partial: &Path) -> Result<Vec<File>, CheckpointError> {
-        let open = |file: &super::target::PlannedFile| {
+    fn create(&self, partial: &Path) -> Result<Outputs, CheckpointError> {
+        let mut outputs = Outputs::default();
+        for file in &self.planned.files {
             let path = partial.join(&self.planned.folder).join(&file.name);
             let opened = OpenOptions::new()
                 .read(true)
@@ -257,9 +238,10 @@ impl Conversion {
                 .open(&path)
                 .map_err(failed("write", &path))?;
             reserve(&opened, file.bytes).map_err(failed("reserve space for", &path))?;
-            Ok(opened)
-        };
-        self.planned.files.iter().map(open).collect()
+            outputs.files.push(opened);
+            outputs.paths.push(path);
+        }
+        Ok(outputs)
     }
 
     /// Compares the space that is free with what the output still needs.
@@ -292,34 +274,24 @@ impl Conversion {
     fn finish(
         &self,
         partial: &Path,
-        outputs: &[File],
+        outputs: &Outputs,
         units: &[Unit],
         sums: &[u32],
     ) -> Result<(), CheckpointError> {
-        let put = |file: usize, offset: u64, bytes: &[u8]| {
-            outputs[file]
-                .write_all_at(bytes, offset)
-                .map_err(|error| self.failed_write(file, error))
-        };
         for (file, offset, bytes) in &self.planned.fixed {
-            put(*file, *offset, bytes)?;
+            outputs.write(*file, *offset, bytes)?;
         }
         if let Some(plan) = &self.planned.torch_dist {
             let sums = self.item_sums(units, sums);
             for (item, sum) in plan.items.iter().zip(sums) {
                 let tail = plan.tail(item, sum);
-                put(item.file, item.data_offset + item.bytes, &tail)?;
+                outputs.write(item.file, item.data_offset + item.bytes, &tail)?;
             }
-            plan.finish(&partial.join(&self.planned.folder), outputs)?;
+            plan.finish(&partial.join(&self.planned.folder), &outputs.files)?;
         }
-        outputs
-            .par_iter()
-            .enumerate()
-            .try_for_each(|(file, output)| {
-                output
-                    .sync_all()
-                    .map_err(|error| self.failed_write(file, error))
-            })?;
+        (&outputs.files, &outputs.paths)
+            .into_par_iter()
+            .try_for_each(|(file, path)| file.sync_all().map_err(failed("write", path)))?;
         for (name, content) in &self.planned.texts {
             let path = below(partial, name)?;
             File::create(&path)
@@ -393,8 +365,20 @@ impl Conversion {
     }
 }
 
-const JOURNAL: &str = ".trestle-journal";
-const LOCK: &str = ".trestle-lock";
+/// The output's files, open.
+#[derive(Default)]
+struct Outputs {
+    files: Vec<File>,
+    paths: Vec<PathBuf>,
+}
+
+impl Outputs {
+    fn write(&self, file: usize, offset: u64, bytes: &[u8]) -> Result<(), CheckpointError> {
+        self.files[file]
+            .write_all_at(bytes, offset)
+            .map_err(failed("write", &self.paths[file]))
+    }
+}
 
 /// Counts bytes from several threads.
 struct Counter {
@@ -413,39 +397,6 @@ impl Counter {
             seconds: self.begun.elapsed().as_secs_f64(),
         }
     }
-}
-
-/// The path with a name at its end, so that a folder can be put beside it.
-fn normal(path: &Path) -> Result<PathBuf, CheckpointError> {
-    let absolute = std::path::absolute(path).map_err(failed("resolve", path))?;
-    if absolute.file_name().is_some() {
-        return Ok(absolute);
-    }
-    let absolute = absolute.canonicalize().map_err(failed("resolve", path))?;
-    Ok(absolute)
-}
-
-/// Whether something other than an empty folder is there.
-fn is_taken(path: &Path) -> bool {
-    match fs::read_dir(path) {
-        Ok(mut entries) => entries.next().is_some(),
-        Err(_) => path.symlink_metadata().is_ok(),
-    }
-}
-
-/// Keeps a second conversion away from the folder while this one lives.
-fn lock(partial: &Path) -> Result<File, CheckpointError> {
-    let path = partial.join(LOCK);
-    let file = File::create(&path).map_err(failed("write", &path))?;
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(
-        |error| match error {
-            rustix::io::Errno::WOULDBLOCK => CheckpointError::Busy {
-                path: partial.to_owned(),
-            },
-            other => failed("lock", &path)(other.into()),
-        },
-    )?;
-    Ok(file)
 }
 
 /// Gives a file its size, with blocks behind it where the file system can.
@@ -468,31 +419,4 @@ fn below(folder: &Path, name: &str) -> Result<PathBuf, CheckpointError> {
         fs::create_dir_all(parent).map_err(failed("create", parent))?;
     }
     Ok(path)
-}
-
-/// Gives the finished folder the output's name; what had it goes away afterwards.
-fn put_in_place(partial: &Path, output: &Path) -> Result<(), CheckpointError> {
-    let parent = output.parent().unwrap_or(output);
-    if output.symlink_metadata().is_ok() {
-        let name = output.file_name().unwrap_or_default().to_string_lossy();
-        let old = output.with_file_name(format!("{name}.replaced"));
-        if old.exists() {
-            fs::remove_dir_all(&old).map_err(failed("remove", &old))?;
-        }
-        fs::rename(output, &old).map_err(failed("move", output))?;
-        if let Err(error) = fs::rename(partial, output) {
-            // What was there comes back.
-            let _ = fs::rename(&old, output);
-            return Err(failed("move", partial)(error));
-        }
-        sync_folder(parent)?;
-        let removed = if old.is_dir() {
-            fs::remove_dir_all(&old)
-        } else {
-            fs::remove_file(&old)
-        };
-        return removed.map_err(failed("remove", &old));
-    }
-    fs::rename(partial, output).map_err(failed("move", partial))?;
-    sync_folder(parent)
 }

@@ -1,14 +1,13 @@
 //! Where a conversion's tensors go: files, places, and what else belongs into the output.
 
 use std::collections::HashMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::Value;
 
+use super::companions::companions;
 use super::{Item, Output};
 use crate::base::{DType, Shape};
-use crate::checkpoint::files::failed;
 use crate::checkpoint::weights::stages;
 use crate::checkpoint::{CheckpointError, safetensors, torch_dist};
 use crate::mapping::{Layout, Spelling, Table, View};
@@ -188,7 +187,7 @@ impl HuggingFaceTarget {
             .texts
             .push(("config.json".to_owned(), self.config.clone()));
         if let Some(directory) = &self.companions {
-            companions(directory, "", 0, &mut planned.copies)?;
+            planned.copies = companions(directory)?;
         }
         Ok(planned)
     }
@@ -265,46 +264,4 @@ fn plan_shards(
     planned.texts.push((stages::LAYOUT.to_owned(), stages));
     planned.texts.extend(config.map(config_file));
     planned
-}
-
-/// Most levels of folders that are copied along.
-const DEPTH: usize = 4;
-
-/// Files that go along with weights: all but weights, what other tools hide, and our own training state.
-fn companions(
-    directory: &Path,
-    below: &str,
-    depth: usize,
-    list: &mut Vec<(PathBuf, String)>,
-) -> Result<(), CheckpointError> {
-    for entry in fs::read_dir(directory).map_err(failed("read", directory))? {
-        let path = entry.map_err(failed("read", directory))?.path();
-        let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
-            continue;
-        };
-        let is_weights = [
-            ".safetensors",
-            ".safetensors.index.json",
-            ".bin",
-            ".pt",
-            ".gguf",
-        ]
-        .iter()
-        .any(|end| name.ends_with(end));
-        let is_ours = depth == 0 && (name == "config.json" || name == "training.json");
-        if name.starts_with('.') || is_weights || is_ours {
-            continue;
-        }
-        let to = format!("{below}{name}");
-        let metadata = fs::metadata(&path).map_err(failed("read", &path))?;
-        if metadata.is_dir() {
-            if depth < DEPTH {
-                companions(&path, &format!("{to}/"), depth + 1, list)?;
-            }
-        } else if metadata.is_file() {
-            list.push((path, to));
-        }
-    }
-    list.sort();
-    Ok(())
 }
