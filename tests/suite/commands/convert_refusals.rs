@@ -50,7 +50,7 @@ fn a_config_of_another_model_is_told_in_a_line_and_not_tensor_by_tensor() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path().join("model");
     let out = folder.path().join("out");
-    let mut said = |weights, config, changes: &[(&str, Value)]| {
+    let said = |weights, config, changes: &[(&str, Value)]| {
         model(&at, weights, config, changes);
         let error = refused(4, &["convert", "import", text(&at), text(&out)]);
         error
