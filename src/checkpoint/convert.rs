@@ -1,9 +1,9 @@
 //! From one format to another, streaming.
 //!
 //! A [`Conversion`] is planned in full before a byte is written: every file with its size, every tensor's place in it, and for each the
-//! [`Move`](crate::mapping::Move)s that make it out of the input. Then threads gather bands of rows by positioned reads and put them in place by
+//! moves that make it out of the input. Then threads gather bands of rows by positioned reads and put them in place by
 //! positioned writes, so memory is a few bands whatever the size of the model. Everything goes to a folder beside the output, with a
-//! [journal](journal) of finished bands, and takes the output's name at the end: a kill at any moment leaves nothing half done under that name,
+//! journal of finished bands, and takes the output's name at the end: a kill at any moment leaves nothing half done under that name,
 //! and the same command goes on where it stopped, after reading back what the journal says is there.
 
 mod cast;

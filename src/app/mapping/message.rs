@@ -84,7 +84,7 @@ pub struct Report {
 pub struct ValuesOf {
     /// The opened directory.
     pub path: PathBuf,
-    /// The tensor's number in [`Files::stored`].
+    /// The tensor's number in the opened files' list.
     pub stored: usize,
 }
 
