@@ -58,6 +58,8 @@ pub struct Compared {
     pub dtypes: (DType, DType),
     /// Scalars.
     pub elements: u64,
+    /// Of them, as the second directory has them, NaN or infinite.
+    pub not_finite: u64,
     /// What came out.
     pub verdict: Verdict,
     /// BLAKE3 of its bytes as the first directory has them, in the second one's order and type.
@@ -272,7 +274,7 @@ fn one(
     let (mut hash_a, mut hash_b) = (blake3::Hasher::new(), blake3::Hasher::new());
     let step = (BAND / pitch.max(1)).max(1);
     let (mut a, mut b) = (Vec::new(), Vec::new());
-    let mut start = 0;
+    let (mut start, mut not_finite) = (0, 0);
     while start < rows {
         let band = start..rows.min(start + step);
         a.clear();
@@ -282,6 +284,7 @@ fn one(
         right.read(files, band.clone(), 0..cols, &mut b, pitch)?;
         hash_a.update(&a);
         hash_b.update(&b);
+        not_finite += super::convert::not_finite(dtype, &b);
         if a != b {
             difference.add(dtype, &a, &b, start * cols);
         }
@@ -294,6 +297,7 @@ fn one(
         megatron: entry.name.clone(),
         dtypes: (pair.left_dtype, dtype),
         elements: pair.right.shape.elements(),
+        not_finite,
         verdict: difference.verdict(cols, is_shifted),
         first: hash_a.finalize().to_hex().to_string(),
         second: hash_b.finalize().to_hex().to_string(),

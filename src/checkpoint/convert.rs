@@ -8,6 +8,7 @@
 
 mod cast;
 mod companions;
+mod finite;
 mod gather;
 mod journal;
 mod load;
@@ -28,6 +29,7 @@ pub use run::{Options, Progress, Report};
 pub use target::{HuggingFaceTarget, Target, config_text};
 
 pub(super) use cast::cast;
+pub(super) use finite::not_finite;
 pub(super) use gather::{Files, Input, gather};
 use target::Planned;
 

@@ -119,6 +119,8 @@ pub enum CheckpointError {
         path: PathBuf,
         /// In what the model is another one; empty where single tensors are wrong.
         differences: Vec<Difference>,
+        /// Whether it is not known, but guessed, which layers each pipeline stage holds.
+        is_guessed: bool,
         /// Everything that is wrong.
         problems: Vec<Problem>,
     },
@@ -136,8 +138,24 @@ pub enum CheckpointError {
         /// What was looked for.
         what: &'static str,
     },
+    /// A directory with checkpoints of several iterations, of which none can be chosen.
+    #[error("{} {}; it has {}", path.display(), match named { Some(name) => format!("lacks {name}, which {} names", super::torch_dist::TRACKER), None => format!("has no {}", super::torch_dist::TRACKER) }, if there.is_empty() { "no checkpoint".to_owned() } else { list(there) })]
+    NoIteration {
+        /// The directory.
+        path: PathBuf,
+        /// The folder that the tracker names.
+        named: Option<String>,
+        /// The folders that are checkpoints.
+        there: Vec<String>,
+    },
+    /// A directory in which there is nothing of any format.
+    #[error("{} holds no checkpoint: no safetensors of Hugging Face, no torch_dist, no files of ranks", path.display())]
+    NoCheckpoint {
+        /// The directory.
+        path: PathBuf,
+    },
     /// Files of ranks that do not make up a layout of the model.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: the names of its files make up no layout of the model: {source}", path.display())]
     Layout {
         /// The directory.
         path: PathBuf,
@@ -264,6 +282,11 @@ impl CheckpointError {
             }
             Self::TorchDist(error) => error.hint()?,
             Self::Audit {
+                is_guessed: true, ..
+            } => {
+                "without layout.json each stage is taken to hold a run of layers; an interleaved pipeline needs that file"
+            }
+            Self::Audit {
                 differences,
                 problems,
                 ..
@@ -271,7 +294,13 @@ impl CheckpointError {
             Self::NoConfig { .. } => {
                 "name the model's config.json, or a directory that has one, with --hf"
             }
-            Self::Layout { source, .. } | Self::Mapping(source) => return source.hint(),
+            Self::NoIteration { .. } => "point at the folder of one iteration",
+            Self::NoCheckpoint { .. } => {
+                "Hugging Face: config.json and model.safetensors; torch_dist: .metadata, or iter_ folders; ranks: tp0-pp0-ep0-etp0.safetensors"
+            }
+            Self::Layout { .. } => "a file of a rank is missing, or of another checkpoint",
+            Self::ExtraRank { .. } => "it belongs to another layout, or layout.json does",
+            Self::Mapping(source) => return source.hint(),
             Self::MissingRank { .. } => "every rank with weights of its own needs its file",
             Self::Exists { .. } => "choose another name, or replace it with --overwrite",
             Self::Space { .. } => "free some space, or write to another disk",
@@ -367,6 +396,13 @@ fn audit_hint(differences: &[Difference], problems: &[Problem]) -> Option<&'stat
         return Some(
             "config.json promises MTP; with mtp_num_hidden_layers = 0 the weights are taken without it. transformers drops mtp.* when it saves",
         );
+    }
+    let is_quantised = |problem: &Problem| match problem.kind {
+        ProblemKind::DType(dtype) => dtype.size() == 1,
+        _ => problem.tensor.ends_with("_scale_inv"),
+    };
+    if problems.iter().any(is_quantised) {
+        return Some("quantised weights are not converted; take the bf16 checkpoint of the model");
     }
     let is_extra = |problem: &Problem| problem.kind == ProblemKind::Extra;
     if problems

@@ -3,7 +3,7 @@
 mod infer;
 pub(super) mod stages;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -87,7 +87,12 @@ impl Weights {
                 return Self::open_torch_dist(path);
             }
         }
-        let directory = Directory::open(path)?;
+        let directory = match Directory::open(path) {
+            Err(CheckpointError::NoWeights { path }) if !path.join(CONFIG).exists() => {
+                return Err(CheckpointError::NoCheckpoint { path });
+            }
+            other => other?,
+        };
         let beside = if is_directory {
             path.join(CONFIG)
         } else {
@@ -104,7 +109,7 @@ impl Weights {
     }
 
     fn open_torch_dist(path: &Path) -> Result<Self, CheckpointError> {
-        let reader = torch_dist::Reader::open(path)?;
+        let reader = torch_dist::Reader::open(&iteration_folder(path)?)?;
         let config = config_near(&reader.folder)?;
         Ok(Self {
             format: Format::TorchDist,
@@ -154,6 +159,7 @@ impl Weights {
         expert_style(names).map_err(|problem| CheckpointError::Audit {
             path: self.path.clone(),
             differences: Vec::new(),
+            is_guessed: false,
             problems: vec![*problem],
         })
     }
@@ -186,6 +192,7 @@ impl Weights {
             return Err(CheckpointError::Audit {
                 path: self.path.clone(),
                 differences,
+                is_guessed: self.has_guessed_stages(),
                 problems: audit.problems,
             });
         }
@@ -224,6 +231,11 @@ impl Weights {
             }
             Format::Shards => self.audit_shards(table, &found),
         }
+    }
+
+    /// Whether nothing but the numbers of layers tells which layers a stage holds.
+    pub fn has_guessed_stages(&self) -> bool {
+        self.ranks.iter().any(|at| at.pp > 0) && !self.path.join(stages::LAYOUT).exists()
     }
 
     fn found(&self) -> Vec<Found<'_>> {
@@ -285,7 +297,8 @@ impl Weights {
     ) -> Result<(View, Audit), CheckpointError> {
         let layout = self.layout(table)?;
         let whole = View::shards(table, &layout);
-        let mut missing = whole.ranks.iter().filter(|at| !self.ranks.contains(at));
+        let is_there: HashSet<&Coordinates> = self.ranks.iter().collect();
+        let mut missing = whole.ranks.iter().filter(|at| !is_there.contains(at));
         if let Some(at) = missing.next() {
             let more = missing.count();
             return Err(CheckpointError::MissingRank {
@@ -301,16 +314,21 @@ impl Weights {
             tensors: Vec::with_capacity(whole.tensors.len()),
         };
         let mut all = Audit::default();
-        for (file, at) in self.ranks.iter().enumerate() {
-            let mine: Vec<usize> = (0..found.len())
-                .filter(|&i| {
-                    self.tensors[i]
-                        .extents
-                        .first()
-                        .is_some_and(|e| e.file == file)
-                })
-                .collect();
-            let Some(rank) = whole.ranks.iter().position(|other| other == at) else {
+        let by_rank = whole.by_rank();
+        let places: HashMap<&Coordinates, usize> = whole
+            .ranks
+            .iter()
+            .enumerate()
+            .map(|(i, at)| (at, i))
+            .collect();
+        let mut by_file = vec![Vec::new(); self.files.len()];
+        for (i, tensor) in self.tensors.iter().enumerate() {
+            if let Some(extent) = tensor.extents.first() {
+                by_file[extent.file].push(i);
+            }
+        }
+        for (file, (at, mine)) in self.ranks.iter().zip(by_file).enumerate() {
+            let Some(rank) = places.get(at).copied() else {
                 return Err(CheckpointError::ExtraRank {
                     path: self.files[file].clone(),
                     ranks: whole.ranks.len(),
@@ -319,11 +337,9 @@ impl Weights {
             let part = View {
                 convention: Convention::Megatron,
                 ranks: vec![*at],
-                tensors: whole
-                    .tensors
+                tensors: by_rank[rank]
                     .iter()
-                    .filter(|tensor| tensor.rank == rank)
-                    .cloned()
+                    .map(|&tensor| whole.tensors[tensor].clone())
                     .collect(),
             };
             let these: Vec<Found> = mine.iter().map(|&i| found[i]).collect();
@@ -333,7 +349,11 @@ impl Weights {
                 .extend(result.partners.iter().map(|p| p.as_ref().map(global)));
             // In a rank's module the head of a tied model is no repetition, but what its stage computes with.
             for problem in &mut result.problems {
-                problem.rule = format!("{} in {at}.safetensors", problem.rule);
+                let rule = match problem.rule.as_str() {
+                    "" => "nothing",
+                    rule => rule,
+                };
+                problem.rule = format!("{rule} in {at}.safetensors");
             }
             all.problems.append(&mut result.problems);
             view.tensors.extend(part.tensors.into_iter().map(|tensor| {
@@ -353,6 +373,39 @@ impl Bound {
     pub fn shape(&self, tensor: usize) -> &Shape {
         &self.tensors[tensor].shape
     }
+}
+
+/// The folder of the iteration to read: the only one where no tracker names it. A tracker that names none of those there is refused with what is there.
+fn iteration_folder(path: &Path) -> Result<PathBuf, CheckpointError> {
+    if path.join(".metadata").exists() {
+        return Ok(path.to_owned());
+    }
+    let mut there: Vec<String> = fs::read_dir(path)
+        .map_err(failed("read", path))?
+        .flatten()
+        .filter(|entry| entry.path().join(".metadata").exists())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    there.sort();
+    let named = match fs::read_to_string(path.join(torch_dist::TRACKER)) {
+        Ok(text) => match text.trim() {
+            "release" => Some("release".to_owned()),
+            step => step.parse().ok().map(torch_dist::folder_name),
+        },
+        Err(_) if there.len() == 1 => return Ok(path.join(&there[0])),
+        Err(_) => None,
+    };
+    match named {
+        Some(ref name) if !there.contains(name) => {}
+        None if there.len() > 1 && !path.join(torch_dist::TRACKER).exists() => {}
+        // The reader says what is wrong with a tracker.
+        _ => return Ok(path.to_owned()),
+    }
+    Err(CheckpointError::NoIteration {
+        path: path.to_owned(),
+        named,
+        there,
+    })
 }
 
 /// Whether a directory is a `torch_dist` checkpoint, or holds some by step.

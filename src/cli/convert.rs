@@ -259,10 +259,26 @@ impl Work<'_> {
                 "resumed": report.resumed,
                 "files": report.files,
                 "tensors": report.tensors,
+                "guessed_stages": self.weights.has_guessed_stages(),
+                "not_finite": report
+                    .not_finite
+                    .iter()
+                    .map(|(name, count)| json!({ "name": name, "count": count }))
+                    .collect::<Vec<_>>(),
                 "seconds": report.seconds,
             }))?;
         } else {
             context.out.line(sentence(&report))?;
+            if self.weights.has_guessed_stages() {
+                let word = context.out.paint(Tone::Warning, "warning");
+                context
+                    .out
+                    .line(format!("{word}: {}", guessed(&self.weights.path)))?;
+            }
+            if let Some(text) = not_finite(&report.not_finite) {
+                let word = context.out.paint(Tone::Warning, "warning");
+                context.out.line(format!("{word}: {text}"))?;
+            }
         }
         Ok(())
     }
@@ -308,6 +324,38 @@ impl Work<'_> {
         context.out.write(text)?;
         Ok(())
     }
+}
+
+/// That nothing says which layers the stages of rank files hold.
+pub(super) fn guessed(path: &Path) -> String {
+    format!(
+        "{} has no layout.json, so each stage was taken to hold a run of layers",
+        path.display()
+    )
+}
+
+/// Tensors with values that are no numbers, in a sentence; none if there are none.
+pub(super) fn not_finite(tensors: &[(String, u64)]) -> Option<String> {
+    let shown: Vec<String> = tensors
+        .iter()
+        .take(3)
+        .map(|(name, count)| format!("{name} ({count})"))
+        .collect();
+    let more = match tensors.len() {
+        0 => return None,
+        n @ 1..=3 => {
+            return Some(format!(
+                "NaN or infinite values in {n} tensors: {}",
+                shown.join(", ")
+            ));
+        }
+        n => n - shown.len(),
+    };
+    Some(format!(
+        "NaN or infinite values in {} tensors: {} and {more} more",
+        tensors.len(),
+        shown.join(", ")
+    ))
 }
 
 fn sentence(report: &Report) -> String {

@@ -25,10 +25,10 @@ pub(super) fn run(arguments: &VerifyArguments, context: &Context) -> Outcome {
     };
     let compared = match &arguments.second {
         Some(second) => two(arguments, second, &watch),
-        None => round(arguments, &watch),
+        None => round(arguments, &watch).map(|compared| (compared, Vec::new())),
     };
     line.close();
-    let compared = compared?;
+    let (compared, guessed) = compared?;
     let same = compared.iter().all(Compared::is_same);
     if arguments.json {
         let tensors: Vec<Value> = compared.iter().map(object).collect();
@@ -37,6 +37,10 @@ pub(super) fn run(arguments: &VerifyArguments, context: &Context) -> Outcome {
             .json(&json!({ "same": same, "tensors": tensors }))?;
     } else {
         context.out.write(text(&compared, arguments.all, context))?;
+        for sentence in guessed {
+            let word = context.out.paint(Tone::Warning, "warning");
+            context.out.line(format!("{word}: {sentence}"))?;
+        }
     }
     if same {
         Ok(())
@@ -49,7 +53,12 @@ fn open(name: &str) -> Result<Weights, Failure> {
     Weights::open(&model::directory(name)?).map_err(failure)
 }
 
-fn two(arguments: &VerifyArguments, second: &str, watch: &Watch) -> Result<Vec<Compared>, Failure> {
+/// Compares two checkpoints; and what of them was taken for granted.
+fn two(
+    arguments: &VerifyArguments,
+    second: &str,
+    watch: &Watch,
+) -> Result<(Vec<Compared>, Vec<String>), Failure> {
     let (first, second) = (open(&arguments.first)?, open(second)?);
     let config = config(arguments, &[&first, &second])?;
     let bind = |weights: &Weights| {
@@ -58,7 +67,13 @@ fn two(arguments: &VerifyArguments, second: &str, watch: &Watch) -> Result<Vec<C
     };
     let a = bind(&first).map_err(failure)?;
     let b = bind(&second).map_err(failure)?;
-    compare((&a, &first.files), (&b, &second.files), watch).map_err(failure)
+    let compared = compare((&a, &first.files), (&b, &second.files), watch).map_err(failure)?;
+    let guessed = [&first, &second]
+        .into_iter()
+        .filter(|weights| weights.has_guessed_stages())
+        .map(|weights| super::convert::guessed(&weights.path))
+        .collect();
+    Ok((compared, guessed))
 }
 
 fn round(arguments: &VerifyArguments, watch: &Watch) -> Result<Vec<Compared>, Failure> {
@@ -107,6 +122,7 @@ fn object(tensor: &Compared) -> Value {
         "megatron": tensor.megatron,
         "dtypes": [tensor.dtypes.0.name(), tensor.dtypes.1.name()],
         "elements": tensor.elements,
+        "not_finite": tensor.not_finite,
         "blake3": [tensor.first, tensor.second],
     });
     match &tensor.verdict {
@@ -213,5 +229,14 @@ fn text(compared: &[Compared], all: bool, context: &Context) -> String {
         parts.join(", "),
         Bytes(bytes)
     );
+    let not_finite: Vec<(String, u64)> = compared
+        .iter()
+        .filter(|tensor| tensor.not_finite > 0)
+        .map(|tensor| (tensor.name.clone(), tensor.not_finite))
+        .collect();
+    if let Some(sentence) = super::convert::not_finite(&not_finite) {
+        let word = context.out.paint(Tone::Warning, "warning");
+        let _ = writeln!(text, "{word}: {sentence}");
+    }
     text
 }

@@ -237,6 +237,26 @@ impl Layout {
             .collect()
     }
 
+    /// Whether some rank of the same stage and the same experts as `at` can hold an entry: cheap, and never false where one does.
+    pub(super) fn may_hold(&self, table: &Table, index: usize, at: Coordinates) -> bool {
+        let entry = &table.entries()[index];
+        let is_here = match (entry.place, self.stages.get(at.pp)) {
+            (Place::Layer(layer), Some(stage)) => stage.chunks.iter().any(|c| c.contains(&layer)),
+            (_, stage) => stage.is_some(),
+        };
+        is_here
+            && self
+                .owner(table, entry)
+                .is_none_or(|(rank, _)| rank == at.ep)
+    }
+
+    /// For an expert's entry: the expert-parallel rank that has it, and its number there.
+    fn owner(&self, table: &Table, entry: &Entry) -> Option<(usize, usize)> {
+        let per_rank = table.config().text.moe?.num_experts / self.options.ep;
+        let expert = entry.expert?;
+        Some((expert / per_rank, expert % per_rank))
+    }
+
     /// What the rank at `at` holds of an entry, as tensors of its own module; empty if nothing.
     pub fn held(&self, table: &Table, entry: usize, at: Coordinates) -> Vec<ViewTensor> {
         let local = self.local(table, entry, at).into_iter();
@@ -255,17 +275,14 @@ impl Layout {
     pub(super) fn local(&self, table: &Table, index: usize, at: Coordinates) -> Vec<Local> {
         let entry = &table.entries()[index];
         let options = &self.options;
+        let owner = self.owner(table, entry);
+        if owner.is_some_and(|(rank, _)| rank != at.ep) {
+            return Vec::new();
+        }
+        let local_expert = owner.map(|(_, local)| local);
         let names = self.names_at(table, entry, at.pp);
         if names.is_empty() {
             return Vec::new();
-        }
-        let mut local_expert = None;
-        if let (Some(expert), Some(moe)) = (entry.expert, table.config().text.moe) {
-            let per_rank = moe.num_experts / options.ep;
-            if expert / per_rank != at.ep {
-                return Vec::new();
-            }
-            local_expert = Some(expert % per_rank);
         }
         let (degree, rank) = match entry.axis() {
             Axis::Tp => (options.tp, at.tp),

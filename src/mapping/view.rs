@@ -165,8 +165,16 @@ impl View {
     pub fn shards(table: &Table, layout: &Layout) -> Self {
         let ranks = layout.coordinates();
         let mut tensors = Vec::new();
+        // Most entries are experts, and most ranks hold few of them.
+        let mut candidates: HashMap<(usize, usize), Vec<usize>> = HashMap::new();
         for (rank, &at) in ranks.iter().enumerate() {
-            for index in 0..table.entries().len() {
+            let held = candidates.entry((at.pp, at.ep)).or_insert_with(|| {
+                let entries = 0..table.entries().len();
+                entries
+                    .filter(|&index| layout.may_hold(table, index, at))
+                    .collect()
+            });
+            for &index in held.iter() {
                 for local in layout.local(table, index, at) {
                     tensors.push(ViewTensor {
                         name: local.name,
@@ -185,6 +193,15 @@ impl View {
         };
         view.mark_replicas();
         view
+    }
+
+    /// The tensors of each rank.
+    pub fn by_rank(&self) -> Vec<Vec<usize>> {
+        let mut list = vec![Vec::new(); self.ranks.len()];
+        for (index, tensor) in self.tensors.iter().enumerate() {
+            list[tensor.rank].push(index);
+        }
+        list
     }
 
     /// Marks each tensor that holds what one before it holds.

@@ -53,6 +53,8 @@ pub struct Report {
     pub files: usize,
     /// Tensors.
     pub tensors: usize,
+    /// Tensors with values that are NaN or infinite, and how many.
+    pub not_finite: Vec<(String, u64)>,
     /// Seconds it took.
     pub seconds: f64,
 }
@@ -109,6 +111,7 @@ impl Conversion {
             total: units.iter().map(|unit| self.unit_bytes(unit) as u64).sum(),
             begun,
         };
+        let not_finite: Vec<AtomicU64> = self.outputs.iter().map(|_| AtomicU64::new(0)).collect();
         let sums: Vec<u32> = units
             .par_iter()
             .enumerate()
@@ -130,6 +133,9 @@ impl Conversion {
                         sum
                     }
                 };
+                let tensor = self.planned.items[unit.item].tensor;
+                let count = super::not_finite(self.outputs[tensor].dtype, buffer);
+                not_finite[tensor].fetch_add(count, Ordering::Relaxed);
                 progress(counter.add(bytes as u64));
                 Ok(sum)
             })
@@ -148,6 +154,13 @@ impl Conversion {
             resumed: counter.resumed.into_inner(),
             files: self.planned.files.len(),
             tensors: self.outputs.len(),
+            not_finite: self
+                .outputs
+                .iter()
+                .zip(not_finite)
+                .map(|(output, count)| (output.name.clone(), count.into_inner()))
+                .filter(|(_, count)| *count > 0)
+                .collect(),
             seconds: begun.elapsed().as_secs_f64(),
         })
     }

@@ -248,10 +248,7 @@ fn plan_shards(
     config: Option<&Value>,
 ) -> Planned {
     let mut planned = empty();
-    for (rank, at) in view.ranks.iter().enumerate() {
-        let members: Vec<usize> = (0..outputs.len())
-            .filter(|&tensor| view.tensors[tensor].rank == rank)
-            .collect();
+    for (at, members) in view.ranks.iter().zip(view.by_rank()) {
         let tensors: Vec<(&str, Shape, DType)> = members
             .iter()
             .map(|&tensor| &outputs[tensor])

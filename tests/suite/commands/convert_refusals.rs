@@ -222,3 +222,150 @@ fn other_models_in_the_directory_do_not_go_along_and_loops_are_named() {
     );
     assert!(!again.exists() && !at("again.partial").exists());
 }
+
+#[test]
+fn which_iteration_is_read_is_never_a_guess() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let hf = model(&at("hf"), "dense", "dense", &[]);
+    let (steps, other) = (at("steps"), at("other"));
+    let import = |out: &Path, step: &str| {
+        done(&[
+            "convert",
+            "import",
+            text(&hf),
+            text(out),
+            "--iteration",
+            step,
+        ]);
+    };
+    import(&steps, "100");
+    import(&other, "50");
+    let verify = ["verify", text(&steps), text(&hf)];
+    let tracker = steps.join("latest_checkpointed_iteration.txt");
+    // The only one there needs no tracker.
+    fs::remove_file(&tracker).unwrap();
+    done(&verify);
+    fs::write(&tracker, "200\n").unwrap();
+    let error = refused(4, &verify);
+    assert!(
+        error.contains("lacks iter_0000200") && error.contains("it has iter_0000100"),
+        "{error}"
+    );
+    fs::rename(other.join("iter_0000050"), steps.join("iter_0000050")).unwrap();
+    fs::remove_file(&tracker).unwrap();
+    let error = refused(4, &verify);
+    assert!(
+        error.contains("iter_0000050, iter_0000100") && error.contains("folder of one iteration"),
+        "{error}"
+    );
+    done(&["verify", text(&steps.join("iter_0000050")), text(&hf)]);
+    fs::create_dir(at("empty")).unwrap();
+    let error = refused(4, &["verify", text(&at("empty")), text(&hf)]);
+    assert!(
+        error.contains("holds no checkpoint") && error.contains("tp0-pp0-ep0-etp0"),
+        "{error}"
+    );
+}
+
+#[test]
+fn ranks_of_an_interleaved_pipeline_need_their_layout_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let hf = model(&at("hf"), "dense", "dense", &[]);
+    let ranks = at("ranks");
+    let import = [
+        "convert",
+        "import",
+        text(&hf),
+        text(&ranks),
+        "--format",
+        "shards",
+    ];
+    let layout = ["--pp", "2", "--pipeline-layout", "Et|t|tt|mL"];
+    done(&[&import[..], &layout].concat());
+    let verify = ["verify", text(&ranks), text(&hf)];
+    done(&verify);
+    fs::remove_file(ranks.join("layout.json")).unwrap();
+    let error = refused(4, &verify);
+    assert!(
+        error.contains("without layout.json each stage is taken to hold a run of layers"),
+        "{error}"
+    );
+    assert!(!error.contains("used by  in"), "{error}");
+    // Where layers are of the same kinds only values tell, so the guess is said.
+    done(&[&import[..], &["--pp", "2", "--vpp", "2", "--overwrite"]].concat());
+    fs::remove_file(ranks.join("layout.json")).unwrap();
+    let output = trestle(&verify);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("warning: ") && said.contains("has no layout.json"),
+        "{said}"
+    );
+    // Degrees that names alone make up.
+    fs::rename(
+        ranks.join("tp0-pp0-ep0-etp0.safetensors"),
+        ranks.join("tp6-pp0-ep0-etp0.safetensors"),
+    )
+    .unwrap();
+    let error = refused(4, &verify);
+    assert!(
+        error.contains("the names of its files make up no layout") && error.contains("tp = 7"),
+        "{error}"
+    );
+}
+
+/// Puts a value over the first one of a tensor of a safetensors file.
+fn poke(file: &Path, tensor: &str, value: f32) {
+    let mut bytes = fs::read(file).unwrap();
+    let header = trestle::checkpoint::safetensors::Header::read(file).unwrap();
+    let found = header.tensors.iter().find(|t| t.name == tensor).unwrap();
+    let at = found.extents[0].offset as usize;
+    bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+    fs::write(file, bytes).unwrap();
+}
+
+#[test]
+fn values_that_are_no_numbers_are_told_and_converted() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let hf = model(&at("hf"), "dense", "dense", &[]);
+    let file = hf.join("model.safetensors");
+    let said = |arguments: &[&str]| {
+        let output = trestle(arguments);
+        assert!(output.status.success(), "{arguments:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let import = |out: &str| said(&["convert", "import", text(&hf), text(&at(out))]);
+    assert!(!import("clean").contains("warning"));
+    poke(&file, "model.layers.1.linear_attn.norm.weight", f32::NAN);
+    poke(&file, "model.norm.weight", f32::NEG_INFINITY);
+    let text_out = import("out");
+    assert!(
+        text_out.contains("warning: NaN or infinite values in 2 tensors")
+            && text_out.contains("decoder.final_layernorm.weight (1)"),
+        "{text_out}"
+    );
+    let verified = said(&["verify", text(&hf), text(&at("out"))]);
+    assert!(
+        verified.starts_with("same") && verified.contains("warning: NaN"),
+        "{verified}"
+    );
+    // 1e30 is a number in f32 and none in f16.
+    poke(&file, "model.norm.weight", 1e30);
+    let arguments = ["convert", "import", text(&hf), text(&at("half"))].map(str::to_owned);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let report = said(&[&arguments[..], &["--dtype", "float16", "--json"]].concat());
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let names: Vec<&str> = report["not_finite"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|t| t["name"].as_str().unwrap())
+        .collect();
+    assert!(
+        names.contains(&"decoder.final_layernorm.weight"),
+        "{report}"
+    );
+}
