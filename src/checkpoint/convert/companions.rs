@@ -1,7 +1,7 @@
 //! What goes along with weights: tokenizer, chat template, generation settings, and files that we know nothing of.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -44,6 +44,8 @@ fn walk(
         let to = format!("{below}{name}");
         let metadata = fs::metadata(&path).map_err(failed("copy", &path))?;
         if metadata.is_file() {
+            // Better now than after hours of conversion.
+            File::open(&path).map_err(failed("copy", &path))?;
             list.push((path, to));
         } else if metadata.is_dir() {
             let real = path.canonicalize().map_err(failed("copy", &path))?;

@@ -2,12 +2,21 @@
 
 use crate::base::DType;
 
+/// Scalars that are counted together.
+const BLOCK: usize = 1 << 14;
+
 /// How many scalars are NaN or infinite: those whose exponent has all its bits.
 pub(in crate::checkpoint) fn not_finite(dtype: DType, bytes: &[u8]) -> u64 {
     let (halves, _) = bytes.as_chunks::<2>();
-    let of_halves = |exponent: u16| {
-        let is_special = |half: &&[u8; 2]| u16::from_le_bytes(**half) & exponent == exponent;
-        halves.iter().filter(is_special).count() as u64
+    // Counts of a block fit the type of its scalars, so that all lanes of a vector count.
+    let of_halves = |exponent: u16| -> u64 {
+        let is_special = |half: &[u8; 2]| u16::from_le_bytes(*half) & exponent == exponent;
+        let of_block =
+            |block: &[[u8; 2]]| -> u16 { block.iter().map(|h| u16::from(is_special(h))).sum() };
+        halves
+            .chunks(BLOCK)
+            .map(|block| u64::from(of_block(block)))
+            .sum()
     };
     match dtype {
         DType::BF16 => of_halves(0x7f80),
@@ -15,8 +24,13 @@ pub(in crate::checkpoint) fn not_finite(dtype: DType, bytes: &[u8]) -> u64 {
         DType::F32 => {
             let (words, _) = bytes.as_chunks::<4>();
             let exponent = 0x7f80_0000;
-            let is_special = |word: &&[u8; 4]| u32::from_le_bytes(**word) & exponent == exponent;
-            words.iter().filter(is_special).count() as u64
+            let is_special = |word: &[u8; 4]| u32::from_le_bytes(*word) & exponent == exponent;
+            let of_block =
+                |block: &[[u8; 4]]| -> u32 { block.iter().map(|w| u32::from(is_special(w))).sum() };
+            words
+                .chunks(BLOCK)
+                .map(|block| u64::from(of_block(block)))
+                .sum()
         }
         _ => 0,
     }
