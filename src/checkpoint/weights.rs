@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::files::failed;
 use super::huggingface::read_json;
 use super::safetensors::{Directory, Header};
-use super::{CheckpointError, StoredTensor, torch_dist};
+use super::{CheckpointError, StoredTensor, torch_dist, training};
 use crate::base::Shape;
 use crate::mapping::{
     Audit, Convention, Coordinates, Found, Layout, LayoutOptions, Spelling, Table, View, audit,
@@ -75,7 +75,7 @@ pub struct Bound {
 const CONFIG: &str = "config.json";
 
 impl Weights {
-    /// Opens a directory of any format, or one safetensors file; of a Megatron one the iteration that its tracker names.
+    /// Opens a directory of any format, or one safetensors file; of a Megatron one the iteration that its tracker names, of a run its newest checkpoint.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
         let is_directory = fs::metadata(path).map_err(failed("read", path))?.is_dir();
         if is_directory {
@@ -89,7 +89,10 @@ impl Weights {
         }
         let directory = match Directory::open(path) {
             Err(CheckpointError::NoWeights { path }) if !path.join(CONFIG).exists() => {
-                return Err(CheckpointError::NoCheckpoint { path });
+                return match training::latest(&path)? {
+                    Some(newest) => Self::open(&newest),
+                    None => Err(CheckpointError::NoCheckpoint { path }),
+                };
             }
             other => other?,
         };

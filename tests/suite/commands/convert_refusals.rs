@@ -369,3 +369,18 @@ fn values_that_are_no_numbers_are_told_and_converted() {
         "{report}"
     );
 }
+
+#[test]
+fn of_a_run_the_newest_complete_checkpoint_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let newest = model(&at("run/checkpoints/step-00000012"), "dense", "dense", &[]);
+    let older = model(&at("run/checkpoints/step-00000009"), "moe", "moe", &[]);
+    let torn = model(&at("run/checkpoints/step-00000020"), "moe", "moe", &[]);
+    for complete in [&newest, &older] {
+        fs::write(complete.join("training.json"), "{}").unwrap();
+    }
+    assert!(!torn.join("training.json").exists());
+    done(&["convert", "import", text(&at("run")), text(&at("out"))]);
+    done(&["verify", text(&newest), text(&at("out"))]);
+}
