@@ -190,7 +190,7 @@ pub enum CheckpointError {
         path: PathBuf,
     },
     /// An output that would take its own input away.
-    #[error("{} lies in {}, which is {}", input.display(), folder.display(), if folder.ends_with(output) { "replaced at the end" } else { "written anew" })]
+    #[error("{} lies in {}, which is {}", input.display(), folder.display(), if folder.file_name() == output.file_name() { "replaced at the end" } else { "written anew" })]
     Overlap {
         /// The output.
         output: PathBuf,

@@ -50,3 +50,19 @@ pub(super) fn replace(path: &Path, text: &str) -> Result<(), CheckpointError> {
     fs::rename(&new, path).map_err(failed("write", path))?;
     path.parent().map_or(Ok(()), sync_folder)
 }
+
+/// Asks that `count` more files can be open at once; what the system refuses shows when they are opened.
+///
+/// The usual limit is 1024, and a checkpoint can have a file for each of more ranks.
+pub(super) fn expect_open(count: usize) {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    let wanted = count as u64 + SPARE;
+    if limit.current.is_some_and(|current| current < wanted) {
+        limit.current = Some(limit.maximum.map_or(wanted, |maximum| wanted.min(maximum)));
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
+}
+
+/// Files that are open besides: terminal, input, journal, threads.
+const SPARE: u64 = 2048;

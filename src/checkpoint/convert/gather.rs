@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use super::cast::{cast, is_copy};
 use crate::base::DType;
-use crate::checkpoint::files::failed;
+use crate::checkpoint::files::{expect_open, failed};
 use crate::checkpoint::{CheckpointError, Extent, StoredTensor};
 use crate::mapping::Move;
 
@@ -21,6 +21,7 @@ pub(in crate::checkpoint) struct Files {
 impl Files {
     /// Opens the files for reading.
     pub(in crate::checkpoint) fn open(paths: &[PathBuf]) -> Result<Self, CheckpointError> {
+        expect_open(paths.len());
         let files = paths
             .iter()
             .map(|path| File::open(path).map_err(failed("read", path)))

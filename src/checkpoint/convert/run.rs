@@ -14,7 +14,7 @@ use super::journal::{Identity, JOURNAL, Journal};
 use super::place::{check_inputs, claim, is_taken, normal, partial_path, put_in_place};
 use super::{Conversion, Files};
 use crate::checkpoint::CheckpointError;
-use crate::checkpoint::files::{failed, sync_folder};
+use crate::checkpoint::files::{expect_open, failed, sync_folder};
 
 /// How a conversion treats what is there.
 #[derive(Debug, Clone, Default)]
@@ -241,6 +241,7 @@ impl Conversion {
     /// Opens the output's files at their full size; a disk that cannot hold them says so here.
     fn create(&self, partial: &Path) -> Result<Outputs, CheckpointError> {
         let mut outputs = Outputs::default();
+        expect_open(self.planned.files.len() + self.inputs.len());
         for file in &self.planned.files {
             let path = partial.join(&self.planned.folder).join(&file.name);
             let opened = OpenOptions::new()

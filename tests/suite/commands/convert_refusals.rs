@@ -384,3 +384,26 @@ fn of_a_run_the_newest_complete_checkpoint_is_taken() {
     done(&["convert", "import", text(&at("run")), text(&at("out"))]);
     done(&["verify", text(&newest), text(&at("out"))]);
 }
+
+#[test]
+fn more_ranks_than_files_may_be_open_at_first_are_no_obstacle() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let hf = model(&at("hf"), "moe", "moe", &[]);
+    let command = format!(
+        "ulimit -Sn 40; set -e; {bin} convert import {hf} {out} --format shards --pp 4 --ep 8 --etp 2; {bin} verify {out} {hf}",
+        bin = env!("CARGO_BIN_EXE_trestle"),
+        hf = hf.display(),
+        out = at("ranks").display(),
+    );
+    let output = std::process::Command::new("sh")
+        .args(["-c", &command])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("in 64 files") && said.contains("same: "),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
