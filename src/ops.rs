@@ -37,4 +37,6 @@ pub mod silu_mul;
 
 pub use arithmetic::{add, add_assign, fill_zero, scale};
 pub use cu_seqlens::CuSeqlens;
+#[cfg(feature = "cuda")]
+pub use cuda::{KernelTime, kernel_times};
 pub use host::{retain_heap, update};

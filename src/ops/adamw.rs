@@ -3,6 +3,8 @@
 //! With `g = grad_scale * grad`: `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2) g^2`,
 //! `p = p (1 - lr wd) - lr / (1 - b1^t) * m / (sqrt(v / (1 - b2^t)) + eps)`, `t` counted from 1.
 
+#[cfg(feature = "cuda")]
+mod cuda;
 mod reference;
 
 use candle_core::{Result, Tensor, bail};
@@ -42,6 +44,10 @@ pub fn step(master: &Tensor, grad: &Tensor, m: &Tensor, v: &Tensor, update: Adam
     if update.step == 0 {
         bail!("adamw: updates are counted from 1");
     }
+    #[cfg(feature = "cuda")]
+    if master.device().is_cuda() {
+        return cuda::step(master, grad, m, v, None, update);
+    }
     let grad = host::read("adamw", grad)?;
     let grad: &[f32] = &grad;
     host::update("adamw", master, |master| {
@@ -49,4 +55,29 @@ pub fn step(master: &Tensor, grad: &Tensor, m: &Tensor, v: &Tensor, update: Adam
             host::update("adamw", v, |v| reference::step(master, grad, m, v, update))
         })
     })??
+}
+
+/// [`step`] that also leaves the new weights, rounded to bf16, in `weights`.
+///
+/// # Shapes
+/// all equal; views of five different arenas, `weights` bf16, the others f32
+///
+/// # Errors
+/// As [`step`], and when the tensors are not on a CUDA device: the CPU computes in f32 alone.
+#[cfg(feature = "cuda")]
+pub fn step_and_copy(
+    master: &Tensor,
+    grad: &Tensor,
+    m: &Tensor,
+    v: &Tensor,
+    weights: &Tensor,
+    update: AdamW,
+) -> Result<()> {
+    for (name, tensor) in [("grad", grad), ("m", m), ("v", v), ("weights", weights)] {
+        host::check("adamw", name, tensor, master.dims())?;
+    }
+    if update.step == 0 {
+        bail!("adamw: updates are counted from 1");
+    }
+    cuda::step(master, grad, m, v, Some(weights), update)
 }

@@ -2,6 +2,8 @@
 //!
 //! With `u = x r` and `du = dy w silu(z)`: `dw += sum dy u silu(z)`, `dz = dy w u silu'(z)`, `dx = r (du - u mean(du u))`.
 
+#[cfg(feature = "cuda")]
+mod cuda;
 mod reference;
 
 use candle_core::{Result, Tensor};
@@ -14,8 +16,13 @@ use super::host;
 /// `x`, `z`, `y` `[.., D]`, `w [D]`
 pub fn forward(x: &Tensor, z: &Tensor, w: &Tensor, eps: f64) -> Result<Tensor> {
     let d = w.dims1()?;
-    host::rows("gated_norm", "x", x, d)?;
+    let n = host::rows("gated_norm", "x", x, d)?;
     host::check("gated_norm", "z", z, x.dims())?;
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() {
+        return cuda::forward(x, z, w, n, eps);
+    }
+    debug_assert_eq!(n * d, x.elem_count());
     let (values, z, w) = (
         host::read("gated_norm", x)?,
         host::read("gated_norm", z)?,
@@ -37,10 +44,15 @@ pub fn backward(
     dw: &Tensor,
 ) -> Result<(Tensor, Tensor)> {
     let d = w.dims1()?;
-    host::rows("gated_norm", "x", x, d)?;
+    let n = host::rows("gated_norm", "x", x, d)?;
     host::check("gated_norm", "z", z, x.dims())?;
     host::check("gated_norm", "dy", dy, x.dims())?;
     host::check("gated_norm", "dw", dw, &[d])?;
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() {
+        return cuda::backward(dy, x, z, w, n, eps, dw);
+    }
+    debug_assert_eq!(n * d, x.elem_count());
     let (dy, values) = (host::read("gated_norm", dy)?, host::read("gated_norm", x)?);
     let (z, w) = (host::read("gated_norm", z)?, host::read("gated_norm", w)?);
     let (dx, dz) = host::update("gated_norm", dw, |dw| {

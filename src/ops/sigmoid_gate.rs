@@ -2,6 +2,8 @@
 //!
 //! `do = dy s` and `dgate = dy o s (1 - s)` with `s = sigmoid(gate)`.
 
+#[cfg(feature = "cuda")]
+mod cuda;
 mod reference;
 
 use candle_core::{Result, Tensor};
@@ -14,6 +16,10 @@ use super::host;
 /// `o`, `gate`, `y` equal
 pub fn forward(o: &Tensor, gate: &Tensor) -> Result<Tensor> {
     host::check("sigmoid_gate", "gate", gate, o.dims())?;
+    #[cfg(feature = "cuda")]
+    if o.device().is_cuda() {
+        return cuda::forward(o, gate);
+    }
     host::tensor(
         reference::forward(
             &host::read("sigmoid_gate", o)?,
@@ -30,6 +36,10 @@ pub fn forward(o: &Tensor, gate: &Tensor) -> Result<Tensor> {
 pub fn backward(dy: &Tensor, o: &Tensor, gate: &Tensor) -> Result<(Tensor, Tensor)> {
     host::check("sigmoid_gate", "gate", gate, o.dims())?;
     host::check("sigmoid_gate", "dy", dy, o.dims())?;
+    #[cfg(feature = "cuda")]
+    if o.device().is_cuda() {
+        return cuda::backward(dy, o, gate);
+    }
     let (dy, values) = (
         host::read("sigmoid_gate", dy)?,
         host::read("sigmoid_gate", o)?,

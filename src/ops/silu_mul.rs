@@ -2,6 +2,8 @@
 //!
 //! `dg = dy u silu'(g)` and `du = dy silu(g)`.
 
+#[cfg(feature = "cuda")]
+mod cuda;
 mod reference;
 
 use candle_core::{Result, Tensor};
@@ -14,6 +16,10 @@ use super::host;
 /// `g`, `u`, `y` equal
 pub fn forward(g: &Tensor, u: &Tensor) -> Result<Tensor> {
     host::check("silu_mul", "u", u, g.dims())?;
+    #[cfg(feature = "cuda")]
+    if g.device().is_cuda() {
+        return cuda::forward(g, u);
+    }
     host::tensor(
         reference::forward(&host::read("silu_mul", g)?, &host::read("silu_mul", u)?),
         g.shape(),
@@ -27,6 +33,10 @@ pub fn forward(g: &Tensor, u: &Tensor) -> Result<Tensor> {
 pub fn backward(dy: &Tensor, g: &Tensor, u: &Tensor) -> Result<(Tensor, Tensor)> {
     host::check("silu_mul", "u", u, g.dims())?;
     host::check("silu_mul", "dy", dy, g.dims())?;
+    #[cfg(feature = "cuda")]
+    if g.device().is_cuda() {
+        return cuda::backward(dy, g, u);
+    }
     let (dy, gate, u) = (
         host::read("silu_mul", dy)?,
         host::read("silu_mul", g)?,

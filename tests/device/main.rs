@@ -1,11 +1,41 @@
 //! Kernels on a GPU against their CPU references; needs a CUDA device, so CI only builds it.
 //!
 //! `cargo test --features cuda --test device --no-run` makes the binary, which is carried to a machine with a GPU and run there.
+//! Outputs start as NaN in debug builds, which these are. Lines that begin with `error` or `speed` hold the figures.
 #![allow(missing_docs, reason = "tests are read, not linked against")]
+#![allow(clippy::print_stdout, reason = "the lines hold the figures")]
 
+mod adamw;
+mod arithmetic;
+mod gated_norm;
+mod gates;
+mod reduce;
 mod rms_norm;
 
+use std::collections::BTreeMap;
+
 use candle_core::{DType, Device, Result, Tensor};
+use trestle::ops::kernel_times;
+
+/// Peak of the H100 SXM's memory, bytes a second, by its datasheet.
+const PEAK: f64 = 3.35e12;
+
+/// RMS of the difference over RMS of the reference that a kernel in `dtype` may show.
+///
+/// The test values are exact in bf16 and each output is rounded once. That moves a value by at most 2^-8 of itself, which no mean of such
+/// roundings passes; values spread over a binade show about 1.7e-3. In f32 the orders of the sums differ and `exp` has an ulp or
+/// two of its own: 32 times 2^-24.
+fn tolerance(dtype: DType) -> f64 {
+    match dtype {
+        DType::BF16 => 1.0 / 256.0,
+        _ => 32.0 / f64::from(1u32 << 24),
+    }
+}
+
+/// As [`tolerance`], for f32 sums over `n` rows: roundings of a running sum walk by the root of their number.
+fn tolerance_of_sum(n: usize) -> f64 {
+    (n as f64).sqrt().max(32.0) / f64::from(1u32 << 24)
+}
 
 /// The first GPU, or a test that says it ran on none.
 fn gpu() -> Device {
@@ -27,26 +57,99 @@ fn values(shape: &[usize], salt: u64) -> Result<Tensor> {
     Tensor::from_vec(values, shape, &Device::Cpu)
 }
 
+/// Fails unless `found` is `reference` within the tolerance of its type; says what the difference is.
+fn compare(what: &str, found: &Tensor, reference: &Tensor, tolerance: f64) -> Result<()> {
+    let error = relative_error(found, reference)?;
+    println!("error {what}: {error:.2e} of {tolerance:.1e}");
+    assert!(error <= tolerance, "{what}: {error:e} above {tolerance:e}");
+    Ok(())
+}
+
 /// Root mean square of the difference over that of the reference; NaN anywhere is infinite.
 fn relative_error(found: &Tensor, reference: &Tensor) -> Result<f64> {
-    let found = found
-        .to_device(&Device::Cpu)?
-        .to_dtype(DType::F64)?
-        .flatten_all()?
-        .to_vec1::<f64>()?;
-    let reference = reference
-        .to_dtype(DType::F64)?
-        .flatten_all()?
-        .to_vec1::<f64>()?;
+    let found = numbers(found)?;
+    let reference = numbers(reference)?;
     let (mut difference, mut size) = (0.0, 0.0);
     for (f, r) in found.iter().zip(&reference) {
         difference += (f - r) * (f - r);
         size += r * r;
     }
-    let error = (difference / size).sqrt();
+    let error = if difference == 0.0 {
+        0.0
+    } else {
+        (difference / size).sqrt()
+    };
     Ok(if error.is_nan() || found.len() != reference.len() {
         f64::INFINITY
     } else {
         error
     })
+}
+
+fn numbers(tensor: &Tensor) -> Result<Vec<f64>> {
+    tensor
+        .to_device(&Device::Cpu)?
+        .to_dtype(DType::F64)?
+        .flatten_all()?
+        .to_vec1()
+}
+
+/// Says how long the kernels of `work` take and what share of the peak bandwidth `bytes` of traffic are: median of 21 after a warm-up.
+///
+/// `work` gets the number of the run, so that it can go round among inputs that together do not fit in the cache.
+fn speed(
+    gpu: &Device,
+    what: &str,
+    bytes: usize,
+    mut work: impl FnMut(usize) -> Result<()>,
+) -> Result<()> {
+    for run in 0..3 {
+        work(run)?;
+    }
+    let mut totals = Vec::new();
+    let mut kernels: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for run in 0..21 {
+        let ((), times) = kernel_times(gpu, || work(run))?;
+        totals.push(times.iter().map(|time| time.seconds).sum::<f64>());
+        for time in times {
+            kernels.entry(time.name).or_default().push(time.seconds);
+        }
+    }
+    totals.sort_by(f64::total_cmp);
+    let (median, low, high) = (totals[10], totals[2], totals[18]);
+    let rate = bytes as f64 / median;
+    print!(
+        "speed {what}: {:.1} us ({:.1} to {:.1}), {:.0} GB/s, {:.0} % of {:.2} TB/s",
+        median * 1e6,
+        low * 1e6,
+        high * 1e6,
+        rate / 1e9,
+        100.0 * rate / PEAK,
+        PEAK / 1e12
+    );
+    for (name, mut times) in kernels {
+        times.sort_by(f64::total_cmp);
+        print!("; {name} {:.1}", times[times.len() / 2] * 1e6);
+    }
+    println!();
+    assert!(rate < 1.05 * PEAK, "{what}: faster than the memory is");
+    Ok(())
+}
+
+/// How many inputs of `bytes` to go round among so that none is left in the cache of 50 MB.
+fn sets(bytes: usize) -> usize {
+    (256_000_000usize).div_ceil(bytes).clamp(1, 20)
+}
+
+/// `tensor` on the GPU, in `dtype`.
+fn place(tensor: &Tensor, gpu: &Device, dtype: DType) -> Result<Tensor> {
+    tensor.to_device(gpu)?.to_dtype(dtype)
+}
+
+/// `count` tensors of `shape` on the GPU in bf16, of different values.
+fn many(gpu: &Device, count: usize, shape: &[usize], salt: u64) -> Result<Vec<Tensor>> {
+    let first = place(&values(shape, salt)?, gpu, DType::BF16)?;
+    (0..count)
+        .map(|index| first.affine(1.0 - index as f64 / 64.0, 0.0))
+        .collect()
 }

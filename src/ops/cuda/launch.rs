@@ -1,0 +1,229 @@
+//! The one way to start a kernel, and the tensors that it writes.
+
+use candle_core::cuda_backend::cudarc::driver::result::memset_d8_async;
+use candle_core::cuda_backend::cudarc::driver::{
+    CudaSlice, CudaStream, DevicePtr, DevicePtrMut, DeviceRepr, LaunchConfig, PushKernelArg,
+};
+use candle_core::cuda_backend::{CudaDType, WrapErr};
+use candle_core::op::BackpropOp;
+use candle_core::{
+    CudaDevice, CudaStorage, DType, Device, Layout, Result, Shape, Storage, Tensor, bail,
+};
+use half::bf16;
+
+use super::{function, timing};
+
+/// Threads of a block, where a kernel file says nothing else.
+const THREADS: usize = 256;
+
+/// One argument of a kernel. Tensors must be contiguous; whether a kernel reads or writes one, its file says.
+pub(in crate::ops) enum Argument<'a> {
+    /// A tensor of the launch's element type.
+    Values(&'a Tensor),
+    /// A tensor of another type, which the kernel fixes.
+    Typed(DType, &'a Tensor),
+    /// A null pointer: the kernel goes without.
+    Absent,
+    /// A count or an index.
+    Int(usize),
+    /// A factor.
+    Float(f32),
+}
+
+/// [`Argument`] as the driver takes it.
+enum Word {
+    Pointer(u64),
+    Int(i64),
+    Float(f32),
+}
+
+/// Starts `{name}_{bf16|f32}` of `kernels/{file}.cu` on the device and for the element type of `like`; an empty grid starts nothing.
+///
+/// Kernels of a device run in the order of their launches, in its one stream, so pointers are taken without the locks that
+/// candle keeps around storages: the borrowed tensors hold the memory until the launch is queued, and freeing is queued too.
+///
+/// # Errors
+/// When `like` is neither bf16 nor f32, a tensor lies elsewhere, has another type, or is not contiguous, or the driver refuses.
+pub(in crate::ops) fn launch(
+    file: &'static str,
+    name: &str,
+    like: &Tensor,
+    config: LaunchConfig,
+    arguments: &[Argument<'_>],
+) -> Result<()> {
+    let device = device(like)?;
+    let suffix = match like.dtype() {
+        DType::F32 => "f32",
+        DType::BF16 => "bf16",
+        dtype => bail!("{file} has no CUDA kernel for {}", dtype.as_str()),
+    };
+    if config.grid_dim.0 == 0 || config.grid_dim.1 == 0 {
+        return Ok(());
+    }
+    let kernel = function(device, file, &format!("{name}_{suffix}"))?;
+    let stream = device.cuda_stream();
+    let words = arguments
+        .iter()
+        .map(|argument| {
+            Ok(match argument {
+                Argument::Values(tensor) => {
+                    Word::Pointer(pointer(file, &stream, tensor, like.dtype())?)
+                }
+                Argument::Typed(dtype, tensor) => {
+                    Word::Pointer(pointer(file, &stream, tensor, *dtype)?)
+                }
+                Argument::Absent => Word::Pointer(0),
+                Argument::Int(value) => Word::Int(*value as i64),
+                Argument::Float(value) => Word::Float(*value),
+            })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let mut launch = stream.launch_builder(&kernel);
+    for word in &words {
+        match word {
+            Word::Pointer(value) => launch.arg(value),
+            Word::Int(value) => launch.arg(value),
+            Word::Float(value) => launch.arg(value),
+        };
+    }
+    timing::around(&stream, name, || {
+        #[expect(unsafe_code, reason = "a kernel launch")]
+        // SAFETY: each caller lists the parameters of its kernel in their order, with the lengths that the op's door has checked;
+        // types, contiguity and device were checked above.
+        unsafe { launch.launch(config) }.w()?;
+        Ok(())
+    })
+}
+
+/// Blocks for kernels that take 16 bytes of `values` numbers of the type of `like` a thread.
+pub(in crate::ops) fn each(like: &Tensor, values: usize) -> LaunchConfig {
+    grid(
+        values.div_ceil(THREADS * (16 / like.dtype().size_in_bytes())),
+        0,
+    )
+}
+
+/// `blocks` blocks of the usual size with `shared` bytes of shared memory.
+pub(in crate::ops) fn grid(blocks: usize, shared: usize) -> LaunchConfig {
+    LaunchConfig {
+        grid_dim: (blocks as u32, 1, 1),
+        block_dim: (THREADS as u32, 1, 1),
+        shared_mem_bytes: shared as u32,
+    }
+}
+
+/// Adds the rows of `partial` to `sum`, in an order that the shape fixes.
+///
+/// # Shapes
+/// `partial [R, ..]`, `sum [..]`, both f32
+pub(in crate::ops) fn add_rows(partial: &Tensor, sum: &Tensor) -> Result<()> {
+    let (rows, columns) = (partial.dim(0)?, sum.elem_count());
+    let config = LaunchConfig {
+        grid_dim: (columns.div_ceil(32) as u32, 1, 1),
+        block_dim: (32, 32, 1),
+        shared_mem_bytes: 0,
+    };
+    launch(
+        "reduce",
+        "reduce_add_rows",
+        partial,
+        config,
+        &[
+            Argument::Values(partial),
+            Argument::Values(sum),
+            Argument::Int(rows),
+            Argument::Int(columns),
+        ],
+    )
+}
+
+/// A tensor to be written by a kernel, on the device of `like`. In debug builds it starts as NaN, so that a value left unwritten
+/// shows.
+pub(in crate::ops) fn output(
+    like: &Tensor,
+    dtype: DType,
+    shape: impl Into<Shape>,
+) -> Result<Tensor> {
+    let device = device(like)?;
+    let shape = shape.into();
+    match dtype {
+        DType::F32 => uninitialised::<f32>(device, shape),
+        DType::BF16 => uninitialised::<bf16>(device, shape),
+        DType::F64 => uninitialised::<f64>(device, shape),
+        DType::U32 => uninitialised::<u32>(device, shape),
+        dtype => bail!("no kernel writes {}", dtype.as_str()),
+    }
+}
+
+fn uninitialised<T: CudaDType + DeviceRepr>(device: &CudaDevice, shape: Shape) -> Result<Tensor> {
+    #[expect(unsafe_code, reason = "memory that is not set")]
+    // SAFETY: every caller's kernel writes all values before anyone reads them.
+    let mut slice: CudaSlice<T> = unsafe { device.alloc::<T>(shape.elem_count())? };
+    if cfg!(debug_assertions) && shape.elem_count() > 0 {
+        let stream = device.cuda_stream();
+        let bytes = slice.num_bytes();
+        let (pointer, _written) = slice.device_ptr_mut(&stream);
+        #[expect(unsafe_code, reason = "a driver call")]
+        // SAFETY: the pointer addresses `bytes` bytes of this context, borrowed mutably.
+        unsafe { memset_d8_async(pointer, 0xff, bytes, stream.cu_stream()) }.w()?;
+    }
+    let storage = CudaStorage::wrap_cuda_slice(slice, device.clone());
+    Ok(Tensor::from_storage(
+        Storage::Cuda(storage),
+        shape,
+        BackpropOp::none(),
+        false,
+    ))
+}
+
+fn device(tensor: &Tensor) -> Result<&CudaDevice> {
+    match tensor.device() {
+        Device::Cuda(device) => Ok(device),
+        device => bail!(
+            "expected a CUDA tensor, found one on {:?}",
+            device.location()
+        ),
+    }
+}
+
+fn pointer(file: &str, stream: &CudaStream, tensor: &Tensor, dtype: DType) -> Result<u64> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let Storage::Cuda(storage) = &*storage else {
+        bail!("{file}: expected all tensors on the same CUDA device")
+    };
+    if storage.device.cuda_stream().context().ordinal() != stream.context().ordinal() {
+        bail!("{file}: expected all tensors on the same CUDA device")
+    }
+    if tensor.dtype() != dtype {
+        bail!(
+            "{file}: expected {}, found {}",
+            dtype.as_str(),
+            tensor.dtype().as_str()
+        )
+    }
+    match dtype {
+        DType::F32 => address::<f32>(file, stream, storage, layout),
+        DType::BF16 => address::<bf16>(file, stream, storage, layout),
+        DType::F64 => address::<f64>(file, stream, storage, layout),
+        DType::U32 => address::<u32>(file, stream, storage, layout),
+        dtype => bail!("{file}: no kernel takes {}", dtype.as_str()),
+    }
+}
+
+fn address<T: CudaDType + DeviceRepr>(
+    file: &str,
+    stream: &CudaStream,
+    storage: &CudaStorage,
+    layout: &Layout,
+) -> Result<u64> {
+    let Some((start, end)) = layout.contiguous_offsets() else {
+        bail!(
+            "{file}: expected a contiguous tensor, found strides {:?} for {:?}",
+            layout.stride(),
+            layout.dims()
+        )
+    };
+    let slice = storage.as_cuda_slice::<T>()?.slice(start..end);
+    let (pointer, _recorded) = slice.device_ptr(stream);
+    Ok(pointer)
+}
