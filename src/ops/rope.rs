@@ -4,6 +4,8 @@
 //! `j = 1, 4, 7, ...` below `3 h`, the width row for `j = 2, 5, ...` below `3 w`, the time row otherwise. The rotation pairs dims `j` and
 //! `j + rotary_dim / 2`: `y_j = x_j cos - x_j' sin`, `y_j' = x_j' cos + x_j sin`. The backward is the rotation by the opposite angle.
 
+#[cfg(feature = "cuda")]
+mod cuda;
 mod reference;
 
 use candle_core::{Result, Tensor, bail};
@@ -17,6 +19,8 @@ pub struct Table {
     sin: Vec<f32>,
     inverse_frequencies: Vec<f32>,
     tokens: usize,
+    #[cfg(feature = "cuda")]
+    resident: cuda::Resident,
 }
 
 impl Table {
@@ -69,6 +73,8 @@ impl Table {
             sin,
             inverse_frequencies,
             tokens,
+            #[cfg(feature = "cuda")]
+            resident: cuda::Resident::new(),
         })
     }
 
@@ -126,6 +132,10 @@ fn rotate(x: &Tensor, table: &Table, sign: f32) -> Result<Tensor> {
             table.tokens,
             table.rotary_dim()
         );
+    }
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() {
+        return cuda::rotate(x, table, sign, h, d);
     }
     host::tensor(
         reference::rotate(&host::read("rope", x)?, table, sign, h, d),

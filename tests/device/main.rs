@@ -11,6 +11,7 @@ mod gated_norm;
 mod gates;
 mod reduce;
 mod rms_norm;
+mod rope;
 
 use std::collections::BTreeMap;
 
