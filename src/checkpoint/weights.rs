@@ -378,8 +378,11 @@ impl Bound {
     }
 }
 
-/// The folder of the iteration to read: the only one where no tracker names it. A tracker that names none of those there is refused with what is there.
-fn iteration_folder(path: &Path) -> Result<PathBuf, CheckpointError> {
+/// The folder of the iteration to read: the only one where no tracker names it.
+///
+/// # Errors
+/// A tracker that names none of those there, or several without a tracker; the error lists what is there.
+pub fn iteration_folder(path: &Path) -> Result<PathBuf, CheckpointError> {
     if path.join(".metadata").exists() {
         return Ok(path.to_owned());
     }
@@ -412,7 +415,7 @@ fn iteration_folder(path: &Path) -> Result<PathBuf, CheckpointError> {
 }
 
 /// Whether a directory is a `torch_dist` checkpoint, or holds some by step.
-fn is_torch_dist(directory: &Path) -> bool {
+pub fn is_torch_dist(directory: &Path) -> bool {
     if directory.join(".metadata").exists() || directory.join(torch_dist::TRACKER).exists() {
         return true;
     }

@@ -32,9 +32,9 @@ pub(super) fn run(arguments: &VerifyArguments, context: &Context) -> Outcome {
     let same = compared.iter().all(Compared::is_same);
     if arguments.json {
         let tensors: Vec<Value> = compared.iter().map(object).collect();
-        context
-            .out
-            .json(&json!({ "same": same, "tensors": tensors }))?;
+        context.out.json(
+            &json!({ "same": same, "guessed_stages": !guessed.is_empty(), "tensors": tensors }),
+        )?;
     } else {
         context.out.write(text(&compared, arguments.all, context))?;
         for sentence in guessed {

@@ -11,7 +11,7 @@ use super::table::printable;
 use super::{numbers, unusable};
 use crate::base::{Bytes, DType};
 use crate::checkpoint::safetensors::{Directory, Header};
-use crate::checkpoint::weights::rank_files;
+use crate::checkpoint::weights::{is_torch_dist, iteration_folder, rank_files};
 use crate::checkpoint::{CheckpointError, StoredTensor, torch_dist, training};
 use crate::cli::output::{Output, Tone};
 use crate::cli::{Exit, Failure};
@@ -106,8 +106,9 @@ impl Found {
                 return Self::shards(path, ranks.into_values().collect()).map_err(unusable);
             }
         }
-        if is_there(".metadata") || is_there(torch_dist::TRACKER) {
-            return Self::torch_dist(path).map_err(unusable);
+        if is_torch_dist(path) {
+            let folder = iteration_folder(path).map_err(unusable)?;
+            return Self::torch_dist(&folder).map_err(unusable);
         }
         Self::huggingface(path).map_err(|error| match error {
             CheckpointError::NoWeights { .. } => unusable(error).hint(

@@ -257,3 +257,39 @@ fn what_cannot_be_opened_has_a_reason_a_hint_and_code_4() {
     let output = trestle(&["inspect", &file, "--tensor", "[a"]);
     assert_eq!(output.status.code(), Some(2));
 }
+
+#[test]
+fn a_folder_of_iterations_is_opened_where_it_is_clear_which_is_meant() {
+    let folder = tempfile::tempdir().unwrap();
+    let stored = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join(GOLDEN)
+        .join("torch_dist/dense/tp1");
+    let place = |step: &str| {
+        let at = folder.path().join(step);
+        fs::create_dir(&at).unwrap();
+        for entry in fs::read_dir(&stored).unwrap() {
+            let from = entry.unwrap().path();
+            fs::copy(&from, at.join(from.file_name().unwrap())).unwrap();
+        }
+    };
+    place("iter_0000005");
+    let opened = || {
+        json(&[text(folder.path())])["path"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    assert!(opened().ends_with("/iter_0000005"));
+    place("iter_0000009");
+    let error = refused(&[text(folder.path())]);
+    assert!(
+        error.contains("iter_0000005") && error.contains("iter_0000009"),
+        "{error}"
+    );
+    fs::write(folder.path().join("latest_checkpointed_iteration.txt"), "9").unwrap();
+    assert!(
+        json(&[text(folder.path())])
+            .to_string()
+            .contains("iter_0000009")
+    );
+}
