@@ -9,7 +9,7 @@ mod pipeline;
 mod rule;
 mod stage;
 
-pub use degrees::{Axis, Coordinates, Degrees, RankGrid};
+pub use degrees::{Axis, Coordinates, Degrees, RankGrid, lcm};
 pub use memory::{
     MemoryEstimate, MemoryTerm, NOT_MODELLED, Recompute, RecomputeModule, Storage, TrainShape,
     layer_activations, memory, memory_by_stage,

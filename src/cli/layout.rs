@@ -3,7 +3,7 @@
 use super::arguments::LayoutArguments;
 use super::{Exit, Failure};
 use crate::mapping::{Layout, LayoutOptions, MappingError};
-use crate::plan::{Pipeline, PipelineError};
+use crate::plan::{Pipeline, PipelineError, lcm};
 use crate::spec::ModelConfig;
 
 /// The layout of a model, or why it cannot be laid out so: exit code 2, the two numbers, and what would be legal.
@@ -105,12 +105,4 @@ fn pipeline_failure(error: PipelineError) -> Failure {
         Some(hint) => failure.hint(hint),
         None => failure,
     }
-}
-
-fn lcm(a: usize, b: usize) -> usize {
-    let (mut x, mut y) = (a, b);
-    while y != 0 {
-        (x, y) = (y, x % y);
-    }
-    a / x.max(1) * b
 }

@@ -4,7 +4,7 @@ use super::error::kv_heads_allow;
 use super::table::column;
 use super::{Axis, Entry, MappingError, Piece, Place, Table, ViewTensor};
 use crate::base::Shape;
-use crate::plan::Stage;
+use crate::plan::{Stage, lcm};
 use crate::spec::ModelConfig;
 
 /// How the inner layer of MTP is spelled.
@@ -432,14 +432,6 @@ fn divisions(
 pub(super) fn padded_vocab(vocab: usize, tp: usize) -> usize {
     let unit = 1 << vocab.trailing_zeros().min(7);
     vocab.next_multiple_of(unit * tp)
-}
-
-fn lcm(a: usize, b: usize) -> usize {
-    let (mut x, mut y) = (a, b);
-    while y != 0 {
-        (x, y) = (y, x % y);
-    }
-    a / x.max(1) * b
 }
 
 #[cfg(test)]

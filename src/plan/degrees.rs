@@ -201,6 +201,15 @@ impl RankGrid {
     }
 }
 
+/// The least number that both divide: the fewest ranks of a stage that two ways of cutting it share, such as `tp` and `ep * etp`. 0 if one is.
+pub fn lcm(a: usize, b: usize) -> usize {
+    let (mut x, mut y) = (a, b);
+    while y != 0 {
+        (x, y) = (y, x % y);
+    }
+    a / x.max(1) * b
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

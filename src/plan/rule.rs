@@ -1,6 +1,7 @@
 //! What a layout must fulfil to run, with the numbers that disagree.
 
 use super::Degrees;
+use super::degrees::lcm;
 use crate::base::Severity;
 use crate::spec::TextConfig;
 
@@ -452,12 +453,4 @@ fn batches(degrees: &Degrees, batch: &BatchShape) -> Vec<Rule> {
         ),
     };
     vec![rule.check()]
-}
-
-fn lcm(a: usize, b: usize) -> usize {
-    let (mut x, mut y) = (a, b);
-    while y != 0 {
-        (x, y) = (y, x % y);
-    }
-    a / x * b
 }
