@@ -107,6 +107,7 @@ fn export(arguments: &ExportArguments, context: &Context) -> Outcome {
     let target = Target::HuggingFace(HuggingFaceTarget {
         config: config_text,
         dtypes: reference.dtypes(),
+        keeps_f32: reference.keeps_f32,
         max_shard_bytes: Some(arguments.max_shard_size),
         companions: companions.filter(|path| path.is_dir()),
     });
@@ -127,8 +128,9 @@ pub(super) struct Reference {
     /// Its `config.json`, and the text of the file if it is one.
     json: Value,
     text: Option<Vec<u8>>,
-    /// How its publication stores experts.
+    /// How its publication stores experts, and whether some of its types are wider.
     experts: ExpertStyle,
+    keeps_f32: bool,
     /// Its weights, if there are any.
     weights: Option<Weights>,
 }
@@ -143,6 +145,7 @@ impl Reference {
                     text: None,
                     config: entry.model.clone(),
                     experts: entry.experts,
+                    keeps_f32: entry.keeps_f32,
                     weights: None,
                 });
             }
@@ -165,6 +168,7 @@ impl Reference {
             .ok(),
             config,
             experts: ExpertStyle::QWEN3_5,
+            keeps_f32: true,
             weights,
         })
     }

@@ -44,6 +44,8 @@ pub struct HuggingFaceTarget {
     pub config: Vec<u8>,
     /// Types by name, where a directory says them; others follow the input.
     pub dtypes: HashMap<String, DType>,
+    /// Whether `A_log` and the gated delta net's norm are f32 whatever the input is, as Qwen3.5 is published and Qwen3.6 is not.
+    pub keeps_f32: bool,
     /// Most bytes of a file, unless a tensor alone is larger.
     pub max_shard_bytes: Option<u64>,
     /// A directory whose tokenizer and other files go along.
@@ -99,7 +101,11 @@ impl Target {
         }
         let is_f32 =
             name.ends_with(".linear_attn.A_log") || name.ends_with(".linear_attn.norm.weight");
-        if is_f32 { DType::F32 } else { input }
+        if is_f32 && target.keeps_f32 {
+            DType::F32
+        } else {
+            input
+        }
     }
 
     /// Files and places.

@@ -163,6 +163,7 @@ fn every_rank_gets_what_megatron_gave_it_and_the_way_back_is_exact() {
                     Target::HuggingFace(HuggingFaceTarget {
                         config: trestle::checkpoint::convert::config_text(&config_json.clone()),
                         dtypes: HashMap::default(),
+                        keeps_f32: true,
                         max_shard_bytes: None,
                         companions: None,
                     })

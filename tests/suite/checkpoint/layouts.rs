@@ -171,6 +171,7 @@ proptest! {
         let hf = |_: &Weights| Target::HuggingFace(HuggingFaceTarget {
             config: trestle::checkpoint::convert::config_text(&config.to_json()),
             dtypes: HashMap::default(),
+            keeps_f32: true,
             max_shard_bytes: None,
             companions: None,
         });

@@ -191,6 +191,29 @@ fn a_type_is_cast_and_the_round_trip_says_by_how_much_it_rounds() {
 }
 
 #[test]
+fn a_size_of_the_registry_says_which_types_are_wider() {
+    let folder = tempfile::tempdir().unwrap();
+    let (hf, there) = (folder.path().join("hf"), folder.path().join("mg"));
+    let mut toy = toy::Toy::dense();
+    toy.config = trestle::spec::find("toy").unwrap().model.clone();
+    toy.dtype = |_| trestle::base::DType::BF16;
+    toy.write(&hf);
+    said(&["convert", "import", text(&hf), text(&there)]);
+    let back = folder.path().join("back");
+    said(&[
+        "convert",
+        "export",
+        text(&there),
+        text(&back),
+        "--hf",
+        "toy",
+    ]);
+    let keeps_f32 = trestle::spec::find("toy").unwrap().keeps_f32;
+    let (dtype, ..) = &content(&back.join("model.safetensors"))["model.layers.0.linear_attn.A_log"];
+    assert_eq!(dtype == "f32", keeps_f32);
+}
+
+#[test]
 fn the_norm_shift_is_that_of_the_peer() {
     let golden = content(&goldens().join("norm_shift.safetensors"));
     let mut cases: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
