@@ -313,6 +313,24 @@ fn an_element_is_traced_through_all_names() {
 }
 
 #[test]
+fn the_run_that_train_watches_is_offered_before_runs_was_opened() {
+    let mut bench = bench(120, 36);
+    bench.state.train.run = Some("/lab/runs/demo-7".into());
+    bench.press("o");
+    assert!(
+        bench.text().contains("demo-7, the latest one"),
+        "{}",
+        bench.text()
+    );
+    let effects = bench.press("l");
+    let origin = Origin::Path {
+        path: "/lab/runs/demo-7".into(),
+        config: String::new(),
+    };
+    assert_eq!(effects, [Effect::Mapping(Work::Open(origin))]);
+}
+
+#[test]
 fn the_chooser_lists_every_size_and_asks_for_its_class() {
     let mut bench = bench(120, 36);
     bench.press("o");

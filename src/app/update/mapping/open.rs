@@ -1,6 +1,6 @@
 //! Questions of the Mapping screen: which model, which element, which file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::app::dialog::{Answer, Choice, Dialog, Field, Form, Note, Purpose};
 use crate::app::mapping::{Effect as Work, Form as Class, Item, Origin, TableFormat};
@@ -21,22 +21,24 @@ fn purpose(what: &'static str, about: impl Into<PathBuf>) -> Purpose {
     Purpose::Screen(Screen::Mapping, what, about.into())
 }
 
+/// The run whose checkpoint is meant: the one that Train watches, else the one selected on Runs.
+fn run(state: &State) -> Option<PathBuf> {
+    let selected = || state.runs.selected().map(|(run, _)| run.path.clone());
+    state.train.run.clone().or_else(selected)
+}
+
 /// Asks which model to show.
 pub(super) fn choose_model(state: &mut State) {
     let mut answers = vec![
         Answer::new('d', "a directory", "Hugging Face, torch_dist or shards"),
         Answer::new('r', "the recipe's model", ""),
-        Answer::new(
-            'l',
-            "a run's checkpoint",
-            "of the run selected on Runs, the latest one",
-        ),
+        Answer::new('l', "a run's checkpoint", "the latest one"),
     ];
     if state.selected_recipe().is_none() {
         answers[1].unavailable = Some("no valid recipe is selected".into());
     }
-    match state.runs.selected() {
-        Some((run, _)) => run.id().clone_into(&mut answers[2].detail),
+    match run(state).as_deref().and_then(Path::file_name) {
+        Some(id) => answers[2].detail = format!("{}, the latest one", id.display()),
         None => answers[2].unavailable = Some("there is no run".into()),
     }
     for (entry, key) in registry().iter().zip(KEYS.chars()) {
@@ -167,7 +169,7 @@ pub fn choose(state: &mut State, purpose: &Purpose, answer: usize) -> Vec<Effect
             state.mapping.adopt();
         }
         (MODEL, 2) => {
-            let run = state.runs.selected().map(|(run, _)| run.path.clone());
+            let run = run(state);
             return run.map_or_else(Vec::new, |path| {
                 let config = String::new();
                 open(state, Origin::Path { path, config })
