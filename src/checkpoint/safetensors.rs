@@ -10,6 +10,7 @@ mod directory;
 mod error;
 mod header;
 mod index;
+mod json;
 mod plan;
 mod write;
 

@@ -100,20 +100,8 @@ fn length(prefix: [u8; PREFIX as usize], bytes: u64) -> Result<usize, Safetensor
 
 /// Reads the header's text in a file of `bytes`.
 fn parse(json: &[u8], bytes: u64) -> Result<Header, SafetensorsError> {
-    let text = std::str::from_utf8(json).map_err(|error| SafetensorsError::NotUtf8 {
-        part: "header",
-        at: error.valid_up_to(),
-    })?;
-    let mut current = String::new();
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    let read = Whole(&mut current)
-        .deserialize(&mut deserializer)
-        .and_then(|read| deserializer.end().map(|()| read));
-    let (mut entries, metadata) = read.map_err(|error| SafetensorsError::Json {
-        part: "header",
-        name: current,
-        problem: error.to_string(),
-    })?;
+    let (mut entries, metadata) =
+        super::json::parse("header", json, |current, d| Whole(current).deserialize(d))?;
     refuse_twice(&entries)?;
     entries.sort_by_key(|(_, entry)| entry.data_offsets);
 

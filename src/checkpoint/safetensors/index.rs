@@ -28,20 +28,8 @@ impl Index {
     /// # Errors
     /// When it is no JSON object with a `weight_map` from distinct names to names of files without a folder.
     pub fn parse(bytes: &[u8]) -> Result<Self, SafetensorsError> {
-        let text = std::str::from_utf8(bytes).map_err(|error| SafetensorsError::NotUtf8 {
-            part: "index",
-            at: error.valid_up_to(),
-        })?;
-        let mut current = String::new();
-        let mut deserializer = serde_json::Deserializer::from_str(text);
-        let read = Whole(&mut current)
-            .deserialize(&mut deserializer)
-            .and_then(|read| deserializer.end().map(|()| read));
-        let index = read.map_err(|error| SafetensorsError::Json {
-            part: "index",
-            name: current,
-            problem: error.to_string(),
-        })?;
+        let index: Self =
+            super::json::parse("index", bytes, |current, d| Whole(current).deserialize(d))?;
         match index.files.iter().find(|file| !is_file_name(file)) {
             Some(file) => Err(SafetensorsError::FileName { file: file.clone() }),
             None => Ok(index),
