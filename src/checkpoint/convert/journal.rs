@@ -41,7 +41,10 @@ pub(super) struct Journal {
     file: Mutex<(BufWriter<File>, Instant)>,
 }
 
-/// How long a finished band may be unwritten.
+/// Bytes of a band that costs far more to make again than to write down.
+const LARGE: usize = 1 << 20;
+
+/// How long a finished small band may be unwritten.
 const FLUSH: Duration = Duration::from_millis(200);
 
 impl Journal {
@@ -72,13 +75,13 @@ impl Journal {
         Ok((journal, done))
     }
 
-    /// Adds a band.
-    pub(super) fn add(&self, unit: usize, crc32: u32) -> Result<(), CheckpointError> {
+    /// Adds a band of `bytes`. Large bands are on the journal at once, small ones a moment later.
+    pub(super) fn add(&self, unit: usize, crc32: u32, bytes: usize) -> Result<(), CheckpointError> {
         let text = line(&Done { unit, crc32 });
         let mut guard = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         let (file, flushed) = &mut *guard;
         let mut written = file.write_all(text.as_bytes());
-        if flushed.elapsed() >= FLUSH {
+        if bytes >= LARGE || flushed.elapsed() >= FLUSH {
             *flushed = Instant::now();
             written = written.and_then(|()| file.flush());
         }

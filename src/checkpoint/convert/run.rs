@@ -129,7 +129,7 @@ impl Conversion {
                     }
                     _ => {
                         let sum = self.write(unit, &inputs, &outputs, buffer)?;
-                        journal.add(number, sum)?;
+                        journal.add(number, sum, bytes)?;
                         sum
                     }
                 };
