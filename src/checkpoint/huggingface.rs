@@ -125,7 +125,7 @@ pub fn save(
     let config_bytes = write(&directory.join(CONFIG), |file| {
         file.write_all(text.as_bytes())
     })?;
-    let weights = floats(parameters.weights())?;
+    let weights = floats(parameters.masters())?;
     let tensors: Vec<(&str, &[usize], &[f32])> = parameters
         .entries()
         .iter()

@@ -136,7 +136,7 @@ pub fn load(
     m.slice_set(&moments.read("m", &shape)?, 0, 0)?;
     v.slice_set(&moments.read("v", &shape)?, 0, 0)?;
     let mut weights_hash = String::new();
-    for (part, tensor) in [("weights", parameters.weights()), ("m", m), ("v", v)] {
+    for (part, tensor) in [("weights", parameters.masters()), ("m", m), ("v", v)] {
         let found = hash(&floats(tensor)?);
         if json["blake3"][part] != found.as_str() {
             return Err(CheckpointError::Damaged {
@@ -201,7 +201,7 @@ pub fn list(run: &Path) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
 
 /// BLAKE3 of the f32 weights in arena order, little-endian, as hex.
 pub fn weights_hash(parameters: &Parameters) -> Result<String, CheckpointError> {
-    Ok(hash(&floats(parameters.weights())?))
+    Ok(hash(&floats(parameters.masters())?))
 }
 
 /// Writes all parts into `temporary` and syncs them; size and the weights' hash.

@@ -4,7 +4,9 @@ use super::arguments::{ProbeArguments, ProbeDevice};
 use super::output::Tone;
 use super::{Context, Exit, Failure, OrExit, Outcome};
 use crate::checkpoint::{CheckpointError, huggingface};
-use crate::nn::{BatchFile, LossScales, Model, NnError, Parameters, Probe, Recompute, open_device};
+use crate::nn::{
+    BatchFile, LossScales, Model, NnError, Parameters, Precision, Probe, Recompute, open_device,
+};
 
 pub(super) fn run(arguments: &ProbeArguments, context: &Context) -> Outcome {
     if !arguments.mtp_loss_scale.is_finite() || arguments.mtp_loss_scale < 0.0 {
@@ -16,7 +18,7 @@ pub(super) fn run(arguments: &ProbeArguments, context: &Context) -> Outcome {
     let device = open_device(arguments.device == ProbeDevice::Cuda).map_err(failure)?;
     let config = huggingface::read_config(&arguments.model_dir).map_err(unusable)?;
     let file = BatchFile::read(&arguments.batch, config.vocab_size).map_err(failure)?;
-    let parameters = Parameters::from_spec(&config, &device).map_err(failure)?;
+    let parameters = Parameters::from_spec(&config, &device, Precision::F32).map_err(failure)?;
     huggingface::load(&arguments.model_dir, &config, &parameters).map_err(unusable)?;
     let model = Model::new(config, parameters, &Recompute::None).map_err(failure)?;
 

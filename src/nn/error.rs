@@ -34,6 +34,12 @@ pub enum NnError {
         /// What was given.
         found: Shape,
     },
+    /// Matrices that do not lie one behind the other.
+    #[error("{names} do not follow each other in the arena")]
+    NotAdjacent {
+        /// The parameters.
+        names: String,
+    },
     /// A part of a batch that is not as long as the batch.
     #[error("the batch has {tokens} tokens, but its {part} has {found}")]
     BatchLength {

@@ -1,6 +1,6 @@
 //! The whole model: embedding, decoder, MTP depths, and the head that they share.
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
 use crate::ops::{self, cross_entropy, embedding, linear, rms_norm, rope};
 use crate::spec::TextConfig;
@@ -8,9 +8,11 @@ use crate::spec::TextConfig;
 use super::NnError;
 use super::batch::{Batch, Targets};
 use super::decoder_layer::{self, Context, DecoderLayer};
-use super::loss::{DepthLoss, LossScales, StepOutput};
+use super::loss::LossScales;
 use super::mtp::{self, MtpDepth};
 use super::parameters::{Parameter, Parameters};
+use super::pending::{DepthPending, Pending};
+use super::phase::Phase;
 use super::recompute::{Recompute, bytes};
 
 /// Tokens whose logits exist at the same time, unless said otherwise.
@@ -102,17 +104,28 @@ impl Model {
         &self.parameters
     }
 
-    /// Adds the gradient of the objective to the arena and reports its parts.
-    pub fn forward_backward(
+    /// Adds the gradient of the objective to the arena; its parts can be read when the device has them.
+    pub fn forward_backward(&self, batch: &Batch, scales: &LossScales) -> Result<Pending, NnError> {
+        self.forward_backward_in_phases(batch, scales, &mut |_| {})
+    }
+
+    /// [`Self::forward_backward`] that says, each time a part of a phase has been queued (on the CPU: is done), which it was.
+    pub fn forward_backward_in_phases(
         &self,
         batch: &Batch,
         scales: &LossScales,
-    ) -> Result<StepOutput, NnError> {
+        ended: &mut (dyn FnMut(Phase) + Send),
+    ) -> Result<Pending, NnError> {
         // From inside the pool this thread does its share of every op itself, instead of handing all of it over and waiting.
-        rayon::scope(|_| self.step(batch, scales))
+        rayon::scope(|_| self.step(batch, scales, ended))
     }
 
-    fn step(&self, batch: &Batch, scales: &LossScales) -> Result<StepOutput, NnError> {
+    fn step(
+        &self,
+        batch: &Batch,
+        scales: &LossScales,
+        ended: &mut (dyn FnMut(Phase) + Send),
+    ) -> Result<Pending, NnError> {
         let context = self.context(batch)?;
         let main = Targets::of(batch);
         let main_weight = main.weight_sum();
@@ -127,21 +140,21 @@ impl Model {
         }
         let hidden = self.final_norm(&x)?;
 
-        let mut output = StepOutput::default();
-        let mtp_grad = if scales.mtp_lambda == 0.0 {
-            output.mtp = self.mtp_losses(&hidden, &main, &context)?;
-            output.saved_bytes = saved_bytes(&saved_layers, &[]) + bytes([&x]);
-            None
+        let (mtp, mtp_grad, saved_bytes) = if scales.mtp_lambda == 0.0 {
+            let losses = self.mtp_losses(&hidden, &main, &context)?;
+            ended(Phase::Forward);
+            (losses, None, saved_bytes(&saved_layers, &[]) + bytes([&x]))
         } else {
             let depths = self.mtp_forward(&hidden, &main, &context)?;
+            ended(Phase::Forward);
             let saved: Vec<&mtp::Saved> = depths.iter().map(|depth| &depth.saved).collect();
-            output.saved_bytes = saved_bytes(&saved_layers, &saved) + bytes([&x]);
-            let (losses, grad) = self.mtp_backward(depths, main_weight, scales, &context)?;
-            output.mtp = losses;
-            grad
+            let saved = saved_bytes(&saved_layers, &saved) + bytes([&x]);
+            let (losses, grad) = self.mtp_backward(depths, main_weight, scales, &context, ended)?;
+            (losses, grad, saved)
         };
-        let (loss, d_hidden) = self.loss_backward(&hidden, &main, scales.main(main_weight))?;
-        output.main = loss;
+        let (main_loss, d_hidden) = self.loss_backward(&hidden, &main, scales.main(main_weight))?;
+        ended(Phase::Loss);
+        drop(hidden);
         if let Some(grad) = mtp_grad {
             ops::add_assign(&d_hidden, &grad)?;
         }
@@ -152,15 +165,20 @@ impl Model {
             dx = layer.backward(&dx, saved, &context)?;
         }
         embedding::backward(&dx, &main.input_ids, &self.embed_tokens.grad)?;
-        Ok(output)
+        ended(Phase::Backward);
+        Ok(Pending {
+            main: main_loss,
+            mtp,
+            saved_bytes,
+        })
     }
 
     /// The losses alone, MTP's included; no gradient.
-    pub fn evaluate(&self, batch: &Batch) -> Result<StepOutput, NnError> {
+    pub fn evaluate(&self, batch: &Batch) -> Result<Pending, NnError> {
         rayon::scope(|_| self.losses(batch))
     }
 
-    fn losses(&self, batch: &Batch) -> Result<StepOutput, NnError> {
+    fn losses(&self, batch: &Batch) -> Result<Pending, NnError> {
         let context = self.context(batch)?;
         let main = Targets::of(batch);
         let mut x = self.embed(&main.input_ids)?;
@@ -168,7 +186,7 @@ impl Model {
             x = layer.forward(x, &context)?.0;
         }
         let hidden = self.final_norm(&x)?;
-        Ok(StepOutput {
+        Ok(Pending {
             main: self.loss(&hidden, &main)?,
             mtp: self.mtp_losses(&hidden, &main, &context)?,
             saved_bytes: 0,
@@ -259,14 +277,16 @@ impl Model {
         main_weight: f64,
         scales: &LossScales,
         context: &Context,
-    ) -> Result<(Vec<DepthLoss>, Option<Tensor>), NnError> {
+        ended: &mut (dyn FnMut(Phase) + Send),
+    ) -> Result<(Vec<DepthPending>, Option<Tensor>), NnError> {
         let count = depths.len();
-        let mut losses = vec![DepthLoss::default(); count];
+        let mut losses = Vec::with_capacity(count);
         let mut from_deeper: Option<Tensor> = None;
-        for (index, (depth, forward)) in self.mtp.iter().zip(depths).enumerate().rev() {
+        for (depth, forward) in self.mtp.iter().zip(depths).rev() {
             let scale = scales.mtp(main_weight, forward.targets.weight_sum(), count);
             let (loss, d_hidden) = self.loss_backward(&forward.hidden, &forward.targets, scale)?;
-            losses[index] = loss;
+            losses.push(loss);
+            ended(Phase::Loss);
             if let Some(grad) = from_deeper {
                 ops::add_assign(&d_hidden, &grad)?;
             }
@@ -274,7 +294,9 @@ impl Model {
             let ids = &forward.targets.input_ids;
             embedding::backward(&grads.embedded, ids, &self.embed_tokens.grad)?;
             from_deeper = Some(grads.hidden);
+            ended(Phase::Backward);
         }
+        losses.reverse();
         Ok((losses, from_deeper))
     }
 
@@ -284,7 +306,7 @@ impl Model {
         hidden: &Tensor,
         main: &Targets,
         context: &Context,
-    ) -> Result<Vec<DepthLoss>, NnError> {
+    ) -> Result<Vec<DepthPending>, NnError> {
         let mut losses = Vec::with_capacity(self.mtp.len());
         let mut hidden = hidden.clone();
         let mut targets = main.clone();
@@ -297,7 +319,7 @@ impl Model {
         Ok(losses)
     }
 
-    fn loss(&self, hidden: &Tensor, targets: &Targets) -> Result<DepthLoss, NnError> {
+    fn loss(&self, hidden: &Tensor, targets: &Targets) -> Result<DepthPending, NnError> {
         let output = cross_entropy::forward(
             hidden,
             &self.head.weight,
@@ -305,7 +327,7 @@ impl Model {
             &targets.loss_mask,
             self.loss_chunk,
         )?;
-        Ok(depth_loss(&output, targets))
+        depth_loss(&output, targets)
     }
 
     /// The loss, and the gradient of `scale` times its sum with respect to `hidden`.
@@ -314,7 +336,7 @@ impl Model {
         hidden: &Tensor,
         targets: &Targets,
         scale: f64,
-    ) -> Result<(DepthLoss, Tensor), NnError> {
+    ) -> Result<(DepthPending, Tensor), NnError> {
         let (output, d_hidden) = cross_entropy::forward_backward(
             hidden,
             &self.head.weight,
@@ -324,7 +346,7 @@ impl Model {
             self.loss_chunk,
             &self.head.grad,
         )?;
-        Ok((depth_loss(&output, targets), d_hidden))
+        Ok((depth_loss(&output, targets)?, d_hidden))
     }
 }
 
@@ -335,13 +357,12 @@ struct DepthForward {
     saved: mtp::Saved,
 }
 
-fn depth_loss(output: &cross_entropy::Output, targets: &Targets) -> DepthLoss {
-    DepthLoss {
-        loss_sum: output.loss_sum,
+fn depth_loss(output: &cross_entropy::Output, targets: &Targets) -> Result<DepthPending, NnError> {
+    Ok(DepthPending {
+        sums: Tensor::new(&[output.loss_sum, output.correct as f64], &Device::Cpu)?,
         weight_sum: targets.weight_sum(),
-        correct: output.correct,
         total: output.total,
-    }
+    })
 }
 
 fn saved_bytes(layers: &[decoder_layer::Saved], depths: &[&mtp::Saved]) -> usize {

@@ -209,7 +209,8 @@ mod tests {
             },
         }))
         .expect("a small config");
-        let parameters = Parameters::from_spec(&config, &Device::Cpu).expect("zeros");
+        let parameters = Parameters::from_spec(&config, &Device::Cpu, super::super::Precision::F32)
+            .expect("zeros");
         parameters.initialize(1).expect("random weights");
         for name in parameters.names() {
             if let Some(name) = name.strip_prefix("mtp.layers.0.") {

@@ -1,4 +1,4 @@
-//! Weights and gradients in two arenas, with a name for each part.
+//! Masters, weights and gradients in arenas, with a name for each part.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -12,6 +12,9 @@ use crate::ops;
 use crate::spec::{self, Role, TextConfig, VisionPart};
 
 use super::NnError;
+
+/// Scalars that are converted at a time, so that no second arena is needed for it.
+const CAST: usize = 64 << 20;
 
 /// Where one parameter lies in the arenas.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,12 +51,33 @@ pub struct Parameter {
     pub grad: Tensor,
 }
 
+/// What activations and the weights of matrix products are stored in; masters, gradients and moments are f32 always.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// f32 throughout; masters and weights are one arena.
+    #[default]
+    F32,
+    /// bf16 activations and weights, each weight the rounded master.
+    Bf16,
+}
+
+impl Precision {
+    /// The element type of activations and weights.
+    pub fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::Bf16 => DType::BF16,
+        }
+    }
+}
+
 /// All weights and all gradients of a model.
 ///
-/// Each is one contiguous f32 tensor of one dimension; a parameter is a view with the Hugging Face name, in the order of
+/// Each arena is one contiguous tensor of one dimension; a parameter is a view with the Hugging Face name, in the order of
 /// [`spec::tensors`]. A clone shares the storage.
 #[derive(Debug, Clone)]
 pub struct Parameters {
+    masters: Tensor,
     weights: Tensor,
     grads: Tensor,
     entries: Vec<Entry>,
@@ -63,7 +87,11 @@ pub struct Parameters {
 
 impl Parameters {
     /// Zeros for every tensor of `config`, which must be dense.
-    pub fn from_spec(config: &TextConfig, device: &Device) -> Result<Self, NnError> {
+    pub fn from_spec(
+        config: &TextConfig,
+        device: &Device,
+        precision: Precision,
+    ) -> Result<Self, NnError> {
         if let Some(moe) = &config.moe {
             return Err(NnError::MixtureOfExperts {
                 num_experts: moe.num_experts,
@@ -86,8 +114,14 @@ impl Parameters {
             .enumerate()
             .map(|(i, entry)| (entry.name.clone(), i))
             .collect();
+        let masters = Tensor::zeros(offset, DType::F32, device)?;
+        let weights = match precision {
+            Precision::F32 => masters.clone(),
+            Precision::Bf16 => Tensor::zeros(offset, DType::BF16, device)?,
+        };
         Ok(Self {
-            weights: Tensor::zeros(offset, DType::F32, device)?,
+            masters,
+            weights,
             grads: Tensor::zeros(offset, DType::F32, device)?,
             entries,
             by_name,
@@ -122,9 +156,25 @@ impl Parameters {
                 }
             }
         }
-        let device = self.weights.device();
-        let values = Tensor::from_vec(values, self.len(), device)?;
-        self.weights.slice_set(&values, 0, 0)?;
+        for (index, part) in values.chunks(CAST).enumerate() {
+            let part = Tensor::new(part, self.masters.device())?;
+            self.masters.slice_set(&part, 0, index * CAST)?;
+        }
+        self.refresh()
+    }
+
+    /// Rounds the masters into the weights; nothing to do in f32.
+    pub fn refresh(&self) -> Result<(), NnError> {
+        if self.weights.dtype() == DType::F32 {
+            return Ok(());
+        }
+        for start in (0..self.len()).step_by(CAST) {
+            let part = self
+                .masters
+                .narrow(0, start, CAST.min(self.len() - start))?
+                .to_dtype(self.weights.dtype())?;
+            self.weights.slice_set(&part, 0, start)?;
+        }
         Ok(())
     }
 
@@ -138,7 +188,12 @@ impl Parameters {
         self.entries.is_empty()
     }
 
-    /// The arena of weights, f32 `[len]`.
+    /// The arena of f32 masters, which the optimizer updates, `[len]`.
+    pub fn masters(&self) -> &Tensor {
+        &self.masters
+    }
+
+    /// The arena of weights in the type that layers compute with, `[len]`; in f32 the masters themselves.
     pub fn weights(&self) -> &Tensor {
         &self.weights
     }
@@ -185,9 +240,18 @@ impl Parameters {
         ranges
     }
 
-    /// The view of a weight, in its shape.
+    /// The view of a weight as layers read it, in its shape. The decay parameters of the gated delta net are read in f32.
     pub fn weight(&self, name: &str) -> Result<Tensor, NnError> {
-        self.view(&self.weights, name)
+        let arena = match self.entry(name)?.role {
+            Role::ALog | Role::DtBias => &self.masters,
+            _ => &self.weights,
+        };
+        self.view(arena, name)
+    }
+
+    /// The view of a master, f32 in its weight's shape.
+    pub fn master(&self, name: &str) -> Result<Tensor, NnError> {
+        self.view(&self.masters, name)
     }
 
     /// The view of a gradient, in its weight's shape.
@@ -203,7 +267,35 @@ impl Parameters {
         })
     }
 
-    /// Copies `value` into a weight, widened to f32.
+    /// Several matrices of equal width that lie one behind the other in the arena, as one `[sum of rows, width]`.
+    pub fn joined(&self, names: &[String]) -> Result<Parameter, NnError> {
+        let entries = names
+            .iter()
+            .map(|name| self.entry(name))
+            .collect::<Result<Vec<_>, _>>()?;
+        let adjacent = entries.windows(2).all(|pair| {
+            pair[0].range().end == pair[1].offset
+                && pair[0].shape.0.get(1) == pair[1].shape.0.get(1)
+        });
+        let (Some(first), Some(last), true) = (entries.first(), entries.last(), adjacent) else {
+            return Err(NnError::NotAdjacent {
+                names: names.join(", "),
+            });
+        };
+        let (start, end) = (first.offset, last.range().end);
+        let width = first.shape.0.get(1).copied().unwrap_or(1);
+        let view = |arena: &Tensor| -> Result<Tensor, NnError> {
+            Ok(arena
+                .narrow(0, start, end - start)?
+                .reshape(((end - start) / width, width))?)
+        };
+        Ok(Parameter {
+            weight: view(&self.weights)?,
+            grad: view(&self.grads)?,
+        })
+    }
+
+    /// Copies `value` into a master, widened to f32, and into the weight.
     ///
     /// # Errors
     /// When there is no such weight, or `value` has another shape.
@@ -218,10 +310,14 @@ impl Parameters {
         }
         let value = value
             .to_dtype(DType::F32)?
-            .to_device(self.weights.device())?
+            .to_device(self.masters.device())?
             .flatten_all()?
             .contiguous()?;
-        self.weights.slice_set(&value, 0, entry.offset)?;
+        self.masters.slice_set(&value, 0, entry.offset)?;
+        if self.weights.dtype() != DType::F32 {
+            let rounded = value.to_dtype(self.weights.dtype())?;
+            self.weights.slice_set(&rounded, 0, entry.offset)?;
+        }
         Ok(())
     }
 

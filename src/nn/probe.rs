@@ -34,10 +34,10 @@ impl Probe {
             tensors.insert(format!("logits.{k}"), logits);
         }
         let output = match scales {
-            None => model.evaluate(&file.batch)?,
+            None => model.evaluate(&file.batch)?.read()?,
             Some(scales) => {
                 model.parameters().zero_grads()?;
-                model.forward_backward(&file.batch, scales)?
+                model.forward_backward(&file.batch, scales)?.read()?
             }
         };
         for (k, loss) in std::iter::once(&output.main).chain(&output.mtp).enumerate() {

@@ -31,7 +31,7 @@ impl Trainer<'_> {
         let mut losses = Losses::default();
         for _ in 0..self.recipe.train.eval_batches {
             let batch = model_batch(loader.next_batch()?)?;
-            losses.add(&self.model.evaluate(&batch)?);
+            losses.add(&self.model.evaluate(&batch)?.read()?);
         }
         let step = self.progress.step;
         let (loss, mtp) = (losses.main(), losses.mtp());

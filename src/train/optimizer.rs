@@ -45,7 +45,7 @@ pub(super) fn update(
     for (range, decays) in parameters.decay_ranges() {
         let part = |arena: &Tensor| arena.narrow(0, range.start, range.len());
         adamw::step(
-            &part(parameters.weights())?,
+            &part(parameters.masters())?,
             &part(parameters.grads())?,
             &part(&moments.m)?,
             &part(&moments.v)?,

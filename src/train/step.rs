@@ -87,7 +87,7 @@ impl Trainer<'_> {
             {
                 return Ok(Some(end));
             }
-            let output = self.model.forward_backward(batch, &scales)?;
+            let output = self.model.forward_backward(batch, &scales)?.read()?;
             let finite = output.main.loss_sum.is_finite()
                 && output.mtp.iter().all(|depth| depth.loss_sum.is_finite());
             if !finite {

@@ -96,7 +96,11 @@ impl<'a> Trainer<'a> {
             .unwrap_or(run)
             .to_owned();
         let config = recipe.model.config.clone();
-        let parameters = Parameters::from_spec(&config, &candle_core::Device::Cpu)?;
+        let parameters = Parameters::from_spec(
+            &config,
+            &candle_core::Device::Cpu,
+            crate::nn::Precision::F32,
+        )?;
         let moments = Moments::zeros(parameters.len())?;
         let mut loader = Loader::open(&recipe, Split::Train, &folder)?;
         let (start, passed_over) = Start::find(run, &info)?;

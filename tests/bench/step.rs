@@ -60,7 +60,7 @@ fn options(arguments: &[String]) -> Result<Options, Box<dyn Error>> {
 fn load(folder: &Path) -> Result<Model, Box<dyn Error>> {
     let config = std::fs::read_to_string(folder.join("config.json"))?;
     let config = TextConfig::from_json(&serde_json::from_str(&config)?)?;
-    let parameters = Parameters::from_spec(&config, &Device::Cpu)?;
+    let parameters = Parameters::from_spec(&config, &Device::Cpu, trestle::nn::Precision::F32)?;
     let file = folder.join("model.safetensors");
     for (name, value) in candle_core::safetensors::load(file, &Device::Cpu)? {
         parameters.set(&name, &value)?;
@@ -141,7 +141,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for number in 1..=options.steps {
         let start = Instant::now();
         parameters.zero_grads()?;
-        let output = model.forward_backward(&file.batch, &LossScales::default())?;
+        let output = model.forward_backward(&file.batch, &LossScales::default())?.read()?;
         update(parameters, &m, &v, number as u64)?;
         seconds.push(start.elapsed().as_secs_f64());
         let all = std::iter::once(&output.main).chain(&output.mtp);

@@ -31,7 +31,8 @@ fn config(depth: usize, tied: bool) -> TextConfig {
 }
 
 fn parameters(config: &TextConfig, seed: u64) -> Parameters {
-    let parameters = Parameters::from_spec(config, &Device::Cpu).unwrap();
+    let parameters =
+        Parameters::from_spec(config, &Device::Cpu, trestle::nn::Precision::F32).unwrap();
     parameters.initialize(seed).unwrap();
     parameters
 }

@@ -318,7 +318,8 @@ fn the_trainer_starts_from_megatron_as_from_hugging_face() {
         let load = |path: &Path, depth: usize| {
             let mut text = config.text.clone();
             text.mtp_num_hidden_layers = depth;
-            let parameters = Parameters::from_spec(&text, &Device::Cpu).unwrap();
+            let parameters =
+                Parameters::from_spec(&text, &Device::Cpu, trestle::nn::Precision::F32).unwrap();
             trestle::checkpoint::convert::load(path, &text, &parameters).unwrap();
             parameters.weights().to_vec1::<f32>().unwrap()
         };

@@ -41,13 +41,15 @@ fn check(folder: &str, name: &str) {
 
     let output = model
         .forward_backward(&batch, &LossScales::default())
+        .unwrap()
+        .read()
         .unwrap();
     let loss_tolerance = case.number("/tolerance/loss/max_abs");
     let error = (output.main.mean() - case.number("/loss")).abs();
     comparison.at_most("loss", "", error, loss_tolerance);
     assert_eq!(output.main.total as f64, case.number("/counted_tokens"));
     assert!(output.mtp.is_empty(), "this model has no MTP");
-    let evaluated = model.evaluate(&batch).unwrap();
+    let evaluated = model.evaluate(&batch).unwrap().read().unwrap();
     assert_eq!(evaluated.main, output.main, "evaluation sees the same loss");
     comparison.gradients(&case, "grad.", &case.json, model.parameters());
     comparison.finish();
@@ -113,6 +115,8 @@ fn three_steps_of_adamw_follow_torch() {
         parameters.zero_grads().unwrap();
         let output = model
             .forward_backward(&batch, &LossScales::default())
+            .unwrap()
+            .read()
             .unwrap();
         let want = options["losses"][i as usize].as_f64().unwrap();
         let error = (output.main.mean() - want).abs();
@@ -125,7 +129,7 @@ fn three_steps_of_adamw_follow_torch() {
         };
         comparison.at_most(kind, "", (norm - want).abs() / want, limit(bound));
     }
-    let after = model.evaluate(&batch).unwrap().main.mean();
+    let after = model.evaluate(&batch).unwrap().read().unwrap().main.mean();
     let error = (after - options["loss_after"].as_f64().unwrap()).abs();
     comparison.at_most("loss", "after", error, limit("losses"));
 

@@ -64,7 +64,8 @@ impl Case {
 
     /// The weights of `config`, each found once in the case's files.
     pub(super) fn parameters_for(&self, config: &TextConfig) -> Parameters {
-        let parameters = Parameters::from_spec(config, &Device::Cpu).unwrap();
+        let parameters =
+            Parameters::from_spec(config, &Device::Cpu, trestle::nn::Precision::F32).unwrap();
         let mut found = HashMap::new();
         for file in self.json["weights"].as_array().unwrap() {
             let path = self.folder.join(file.as_str().unwrap());

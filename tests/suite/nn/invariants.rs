@@ -40,10 +40,21 @@ fn a_step_after_an_error_in_the_loss_equals_one_of_a_fresh_model() {
     used.forward_backward(&bad, &scales).unwrap_err();
     assert_eq!(bits(used.parameters().weights()), weights);
     used.parameters().zero_grads().unwrap();
-    let after_error = used.forward_backward(&good, &scales).unwrap();
+    let after_error = used
+        .forward_backward(&good, &scales)
+        .unwrap()
+        .read()
+        .unwrap();
 
     let fresh = model(&config, lively(&config, 2));
-    assert_eq!(fresh.forward_backward(&good, &scales).unwrap(), after_error);
+    assert_eq!(
+        fresh
+            .forward_backward(&good, &scales)
+            .unwrap()
+            .read()
+            .unwrap(),
+        after_error
+    );
     assert_eq!(
         bits(fresh.parameters().grads()),
         bits(used.parameters().grads())
@@ -87,7 +98,7 @@ fn evaluation_adds_no_gradient() {
     let config = TINY.config();
     let model = model(&config, lively(&config, 3));
     let batch = documents(&[10], config.vocab_size as u32, false, 1);
-    let output = model.evaluate(&batch).unwrap();
+    let output = model.evaluate(&batch).unwrap().read().unwrap();
     assert_eq!(output.mtp.len(), 2);
     assert!(values(model.parameters().grads()).iter().all(|g| *g == 0.0));
 }
@@ -97,7 +108,12 @@ fn a_loss_scale_of_zero_gives_the_gradients_of_a_model_without_mtp() {
     let without = Tiny { mtp: 0, ..TINY }.config();
     let batch = documents(&[14, 5], without.vocab_size as u32, true, 6);
     let with = model(&TINY.config(), lively(&TINY.config(), 8));
-    let plain = Parameters::from_spec(&without, &candle_core::Device::Cpu).unwrap();
+    let plain = Parameters::from_spec(
+        &without,
+        &candle_core::Device::Cpu,
+        trestle::nn::Precision::F32,
+    )
+    .unwrap();
     for name in plain.names() {
         plain
             .set(name, &with.parameters().weight(name).unwrap())
@@ -108,10 +124,19 @@ fn a_loss_scale_of_zero_gives_the_gradients_of_a_model_without_mtp() {
         mtp_lambda: 0.0,
         ..LossScales::default()
     };
-    let output = with.forward_backward(&batch, &scales).unwrap();
+    let output = with
+        .forward_backward(&batch, &scales)
+        .unwrap()
+        .read()
+        .unwrap();
     assert_eq!(
         output.main,
-        plain.forward_backward(&batch, &scales).unwrap().main
+        plain
+            .forward_backward(&batch, &scales)
+            .unwrap()
+            .read()
+            .unwrap()
+            .main
     );
     assert!(output.mtp.iter().all(|depth| depth.loss_sum > 0.0));
     for name in with.parameters().names() {
@@ -155,11 +180,16 @@ fn packed_documents_give_what_each_gives_alone() {
 #[test]
 fn a_random_start_predicts_every_token_alike() {
     let config = TINY.config();
-    let parameters = Parameters::from_spec(&config, &candle_core::Device::Cpu).unwrap();
+    let parameters = Parameters::from_spec(
+        &config,
+        &candle_core::Device::Cpu,
+        trestle::nn::Precision::F32,
+    )
+    .unwrap();
     parameters.initialize(1).unwrap();
     let model = model(&config, parameters);
     let batch = documents(&[40], config.vocab_size as u32, false, 3);
-    let output = model.evaluate(&batch).unwrap();
+    let output = model.evaluate(&batch).unwrap().read().unwrap();
     let uniform = (config.vocab_size as f64).ln();
     for loss in std::iter::once(&output.main).chain(&output.mtp) {
         assert!(
@@ -175,7 +205,7 @@ fn mtp_reads_the_state_after_the_final_norm_and_the_embedding_first() {
     let config = TINY.config();
     let model = model(&config, lively(&config, 4));
     let batch = documents(&[30], config.vocab_size as u32, false, 3);
-    let before = model.evaluate(&batch).unwrap();
+    let before = model.evaluate(&batch).unwrap().read().unwrap();
     let parameters = model.parameters();
 
     let fc = parameters.weight("mtp.fc.weight").unwrap().copy().unwrap();
@@ -184,7 +214,7 @@ fn mtp_reads_the_state_after_the_final_norm_and_the_embedding_first() {
     parameters
         .set("mtp.fc.weight", &Tensor::cat(&[second, first], 1).unwrap())
         .unwrap();
-    let swapped = model.evaluate(&batch).unwrap();
+    let swapped = model.evaluate(&batch).unwrap().read().unwrap();
     assert_eq!(swapped.main, before.main);
     assert!((swapped.mtp[0].mean() - before.mtp[0].mean()).abs() > 1e-2);
     parameters.set("mtp.fc.weight", &fc).unwrap();
@@ -193,7 +223,7 @@ fn mtp_reads_the_state_after_the_final_norm_and_the_embedding_first() {
     parameters
         .set("model.norm.weight", &(norm + 0.5).unwrap())
         .unwrap();
-    let louder = model.evaluate(&batch).unwrap();
+    let louder = model.evaluate(&batch).unwrap().read().unwrap();
     assert!((louder.mtp[0].mean() - before.mtp[0].mean()).abs() > 1e-6);
 }
 
@@ -205,6 +235,8 @@ fn the_size_of_a_loss_chunk_does_not_matter() {
         let model = model(&config, lively(&config, 4)).with_loss_chunk(chunk);
         let output = model
             .forward_backward(&batch, &LossScales::default())
+            .unwrap()
+            .read()
             .unwrap();
         (output.main.mean(), values(model.parameters().grads()))
     });

@@ -41,8 +41,12 @@ fn check(folder: &str, name: &str) {
         mtp_lambda: case.number("/lambda") as f32,
         ..LossScales::default()
     };
-    let output = model.forward_backward(&batch, &scales).unwrap();
-    let evaluated = model.evaluate(&batch).unwrap();
+    let output = model
+        .forward_backward(&batch, &scales)
+        .unwrap()
+        .read()
+        .unwrap();
+    let evaluated = model.evaluate(&batch).unwrap().read().unwrap();
     assert_eq!(
         (&evaluated.main, &evaluated.mtp),
         (&output.main, &output.mtp)
@@ -123,7 +127,11 @@ fn micro_batches_add_up_in_both_ways_of_normalising() {
         let mut comparison = Comparison::new(format!("mtp/dense/microbatches {mode}"));
         let mut objective = 0.0;
         for row in &rows {
-            let output = model.forward_backward(row, &scales).unwrap();
+            let output = model
+                .forward_backward(row, &scales)
+                .unwrap()
+                .read()
+                .unwrap();
             objective += output.objective(&scales);
         }
         let spec = &case.json[mode];

@@ -41,7 +41,8 @@ fn values(tensor: &Tensor) -> Vec<f32> {
 #[test]
 fn parameters_fill_the_arena_in_the_order_of_the_spec() {
     let config = config(2);
-    let parameters = Parameters::from_spec(&config, &Device::Cpu).unwrap();
+    let parameters =
+        Parameters::from_spec(&config, &Device::Cpu, trestle::nn::Precision::F32).unwrap();
     let specs = spec::tensors(&config);
     assert_eq!(parameters.entries().len(), specs.len());
     let mut end = 0;
@@ -58,7 +59,7 @@ fn parameters_fill_the_arena_in_the_order_of_the_spec() {
 #[test]
 fn a_config_with_experts_is_refused() {
     let moe = &spec::find("toy-moe").expect("a toy").model.text;
-    let error = Parameters::from_spec(moe, &Device::Cpu).unwrap_err();
+    let error = Parameters::from_spec(moe, &Device::Cpu, trestle::nn::Precision::F32).unwrap_err();
     assert!(matches!(
         error,
         NnError::MixtureOfExperts { num_experts: 8 }
@@ -71,7 +72,8 @@ fn a_config_with_experts_is_refused() {
 
 #[test]
 fn a_view_writes_through_to_the_arena() {
-    let parameters = Parameters::from_spec(&config(1), &Device::Cpu).unwrap();
+    let parameters =
+        Parameters::from_spec(&config(1), &Device::Cpu, trestle::nn::Precision::F32).unwrap();
     let name = "mtp.fc.weight";
     let ramp = Tensor::arange(0f32, 32.0 * 64.0, &Device::Cpu)
         .unwrap()
@@ -99,7 +101,8 @@ fn a_view_writes_through_to_the_arena() {
 
 #[test]
 fn an_unknown_name_and_a_wrong_shape_are_errors_that_say_so() {
-    let parameters = Parameters::from_spec(&config(0), &Device::Cpu).unwrap();
+    let parameters =
+        Parameters::from_spec(&config(0), &Device::Cpu, trestle::nn::Precision::F32).unwrap();
     let error = parameters.weight("mtp.fc.weight").unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -116,7 +119,8 @@ fn an_unknown_name_and_a_wrong_shape_are_errors_that_say_so() {
 
 #[test]
 fn matrices_and_the_convolution_decay_and_nothing_else() {
-    let parameters = Parameters::from_spec(&config(1), &Device::Cpu).unwrap();
+    let parameters =
+        Parameters::from_spec(&config(1), &Device::Cpu, trestle::nn::Precision::F32).unwrap();
     let decays = |name: &str| parameters.decays(name).unwrap();
     assert!(decays("model.embed_tokens.weight"));
     assert!(decays("model.layers.0.linear_attn.conv1d.weight"));
@@ -135,7 +139,8 @@ fn matrices_and_the_convolution_decay_and_nothing_else() {
 #[test]
 fn random_weights_follow_the_table_of_transformers() {
     let config = config(1);
-    let parameters = Parameters::from_spec(&config, &Device::Cpu).unwrap();
+    let parameters =
+        Parameters::from_spec(&config, &Device::Cpu, trestle::nn::Precision::F32).unwrap();
     parameters.initialize(7).unwrap();
     let weight = |name: &str| values(&parameters.weight(name).unwrap());
     assert!(weight("model.norm.weight").iter().all(|v| *v == 0.0));
@@ -170,7 +175,9 @@ fn random_weights_follow_the_table_of_transformers() {
 #[test]
 fn a_seed_gives_the_same_decoder_with_and_without_mtp() {
     let [with, without] = [1, 0].map(|depth| {
-        let parameters = Parameters::from_spec(&config(depth), &Device::Cpu).unwrap();
+        let parameters =
+            Parameters::from_spec(&config(depth), &Device::Cpu, trestle::nn::Precision::F32)
+                .unwrap();
         parameters.initialize(3).unwrap();
         parameters
     });
@@ -178,7 +185,8 @@ fn a_seed_gives_the_same_decoder_with_and_without_mtp() {
         let [a, b] = [&with, &without].map(|p| values(&p.weight(name).unwrap()));
         assert_eq!(a, b, "{name}");
     }
-    let other = Parameters::from_spec(&config(0), &Device::Cpu).unwrap();
+    let other =
+        Parameters::from_spec(&config(0), &Device::Cpu, trestle::nn::Precision::F32).unwrap();
     other.initialize(4).unwrap();
     assert_ne!(values(other.weights()), values(without.weights()));
 }

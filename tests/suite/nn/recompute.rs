@@ -21,6 +21,8 @@ fn run(recompute: &Recompute) -> (StepOutput, Vec<u32>) {
     let batch = documents(&[70, 3, 20], config.vocab_size as u32, true, 4);
     let output = model
         .forward_backward(&batch, &LossScales::default())
+        .unwrap()
+        .read()
         .unwrap();
     let grads = values(model.parameters().grads());
     (output, grads.iter().map(|g| g.to_bits()).collect())

@@ -58,7 +58,8 @@ impl Tiny {
 
 /// Weights of a size that makes every part of the model matter.
 pub(super) fn lively(config: &TextConfig, seed: u64) -> Parameters {
-    let parameters = Parameters::from_spec(config, &Device::Cpu).unwrap();
+    let parameters =
+        Parameters::from_spec(config, &Device::Cpu, trestle::nn::Precision::F32).unwrap();
     parameters.initialize(seed).unwrap();
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     for entry in parameters.entries() {
@@ -134,7 +135,11 @@ fn check(tiny: Tiny, lengths: &[usize], images: bool) {
         mtp_lambda: 0.3,
         ..LossScales::default()
     };
-    let output = model.forward_backward(&batch, &scales).unwrap();
+    let output = model
+        .forward_backward(&batch, &scales)
+        .unwrap()
+        .read()
+        .unwrap();
     let losses = std::iter::once(&output.main).chain(&output.mtp);
     for (k, (got, want)) in losses.zip(&want.losses).enumerate() {
         comparison.at_most(
@@ -286,6 +291,8 @@ fn a_mask_of_zeros_gives_no_loss_and_no_gradient() {
     batch.loss_mask.fill(0.0);
     let output = model
         .forward_backward(&batch, &LossScales::default())
+        .unwrap()
+        .read()
         .unwrap();
     assert_eq!(output.main.mean(), 0.0);
     assert_eq!(output.mtp[0].total, 0);

@@ -1,0 +1,83 @@
+//! Losses that the device has yet to compute.
+
+use candle_core::Tensor;
+
+use super::NnError;
+use super::loss::{DepthLoss, StepOutput};
+
+/// The loss of one depth, its numbers still on the device.
+#[derive(Debug, Clone)]
+pub(super) struct DepthPending {
+    /// `[2]` f64: the weighted sum of cross entropies, the number of counted positions whose likeliest token is the label.
+    pub(super) sums: Tensor,
+    pub(super) weight_sum: f64,
+    pub(super) total: u64,
+}
+
+impl DepthPending {
+    pub(super) fn read(&self) -> Result<DepthLoss, NnError> {
+        let sums: Vec<f64> = self.sums.to_vec1()?;
+        Ok(self.loss(&sums))
+    }
+
+    fn loss(&self, sums: &[f64]) -> DepthLoss {
+        DepthLoss {
+            loss_sum: sums.first().copied().unwrap_or(f64::NAN),
+            weight_sum: self.weight_sum,
+            correct: sums.get(1).copied().unwrap_or(0.0) as u64,
+            total: self.total,
+        }
+    }
+}
+
+/// What a micro-batch gives, its losses still on the device: reading them is the only thing that waits for it.
+#[derive(Debug, Clone)]
+pub struct Pending {
+    pub(super) main: DepthPending,
+    pub(super) mtp: Vec<DepthPending>,
+    /// Most bytes of activations kept for the backward; 0 without one.
+    pub saved_bytes: usize,
+}
+
+impl Pending {
+    /// Waits for the device and reads the losses.
+    pub fn read(self) -> Result<StepOutput, NnError> {
+        self.start()?.wait()
+    }
+
+    /// Queues a copy of the losses to the host, behind the work that computes them.
+    pub fn start(self) -> Result<Reading, NnError> {
+        Ok(Reading { pending: self })
+    }
+
+    /// `[2]` f64 for the decoder and then each MTP depth, on the device: loss sum and correct predictions.
+    pub fn sums(&self) -> Vec<&Tensor> {
+        let depths = std::iter::once(&self.main).chain(&self.mtp);
+        depths.map(|depth| &depth.sums).collect()
+    }
+}
+
+/// Losses on their way to the host.
+#[derive(Debug)]
+pub struct Reading {
+    pending: Pending,
+}
+
+impl Reading {
+    /// The losses, as soon as they are there.
+    pub fn wait(self) -> Result<StepOutput, NnError> {
+        let Pending {
+            main,
+            mtp,
+            saved_bytes,
+        } = self.pending;
+        Ok(StepOutput {
+            main: main.read()?,
+            mtp: mtp
+                .iter()
+                .map(DepthPending::read)
+                .collect::<Result<_, _>>()?,
+            saved_bytes,
+        })
+    }
+}
