@@ -1,7 +1,8 @@
 //! What a parallel layout costs and whether it can run.
 //!
 //! [`Degrees`] say how a run is spread; [`RankGrid`] puts every rank in its place and groups, [`rules`] checks them against a model and a
-//! batch, [`Pipeline`] cuts the layers into pipeline stages, [`memory`] adds up what the fullest rank holds.
+//! batch, [`Pipeline`] cuts the layers into pipeline stages, [`memory`] adds up what the fullest rank holds,
+//! [`step_plan`] what our own trainer holds at the fullest moment of a step on one GPU.
 
 mod degrees;
 mod memory;
@@ -11,8 +12,9 @@ mod stage;
 
 pub use degrees::{Axis, Coordinates, Degrees, RankGrid, lcm};
 pub use memory::{
-    MemoryEstimate, MemoryTerm, NOT_MODELLED, Recompute, RecomputeModule, Storage, TrainShape,
-    layer_activations, memory, memory_by_stage,
+    DRIVER_CONTEXT, Fit, MATRIX_WORKSPACE, MemoryEstimate, MemoryTerm, NOT_MODELLED,
+    OptimizerState, Precision, Recompute, RecomputeModule, StepPlan, StepShape, Storage,
+    TrainShape, fitting, layer_activations, memory, memory_by_stage, step_plan,
 };
 pub use pipeline::{Pipeline, PipelineError};
 pub use rule::{BatchShape, Rule, Violation, check, rules};

@@ -3,14 +3,21 @@
 //! Legend: `N` tokens of a micro-batch, `h` hidden size, `F` MLP width, `H K d` query heads, key-value heads and their width, `C` channels of
 //! the convolution, `Hv dk dv` value heads and the head widths of the gated delta net, `V` vocabulary, `D` MTP depths.
 
+mod step;
+
 use super::{Degrees, Stage, stages};
 use crate::base::{Bytes, DType};
 use crate::spec::{LayerKind, LayerRef, Role, TensorSpec, TextConfig, tensors};
 
+pub use step::{
+    DRIVER_CONTEXT, Fit, MATRIX_WORKSPACE, OptimizerState, Precision, StepPlan, StepShape, fitting,
+    step_plan,
+};
+
 /// Tokens of a chunk of the gated delta rule; a state is kept for each.
 const DELTA_CHUNK: usize = 64;
 
-/// What the estimate leaves out.
+/// What the estimate leaves out, but for one GPU with [`Storage::MixedBf16`], where [`step_plan`] counts it.
 pub const NOT_MODELLED: &str = "allocator slack, matrix-product workspace, collectives' buffers";
 
 /// What is kept in which precision.
@@ -83,6 +90,23 @@ pub struct TrainShape {
     pub storage: Storage,
 }
 
+impl TrainShape {
+    /// The same as a step of our own trainer on one GPU.
+    pub fn one_gpu(&self) -> StepShape {
+        StepShape {
+            micro_batch_size: self.micro_batch_size,
+            seq_length: self.seq_length,
+            precision: match self.storage {
+                Storage::LocalF32 => Precision::F32,
+                Storage::MixedBf16 => Precision::Bf16,
+            },
+            recompute: self.recompute.clone(),
+            optimizer: OptimizerState::AdamW,
+            loss_chunk: self.loss_chunk,
+        }
+    }
+}
+
 /// One term of an estimate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemoryTerm {
@@ -125,6 +149,15 @@ pub fn memory_by_stage(
 ) -> Option<Vec<MemoryEstimate>> {
     if degrees.world_size() == 0 {
         return None;
+    }
+    if degrees.world_size() == 1 && shape.storage == Storage::MixedBf16 {
+        // One GPU is our own trainer's, whose step is known tensor by tensor.
+        let plan = step_plan(config, &shape.one_gpu());
+        return Some(vec![MemoryEstimate {
+            stage: 0,
+            terms: plan.terms,
+            total: plan.total,
+        }]);
     }
     let list = tensors(config);
     let stages = stages(config, degrees)?;

@@ -2,8 +2,8 @@
 
 use trestle::base::Bytes;
 use trestle::plan::{
-    Degrees, MemoryEstimate, Recompute, RecomputeModule, Storage, TrainShape, layer_activations,
-    memory, memory_by_stage,
+    Degrees, MemoryEstimate, OptimizerState, Precision, Recompute, RecomputeModule, StepPlan,
+    StepShape, Storage, TrainShape, fitting, layer_activations, memory, memory_by_stage, step_plan,
 };
 use trestle::spec::{LayerKind, TextConfig, find, parameters};
 
@@ -145,4 +145,97 @@ fn the_first_stage_keeps_the_most_micro_batches() {
     assert_eq!(kept[1], 3 * kept[3]);
     assert_eq!(term(&stages[0], "logits chunk"), 0);
     assert!(term(&stages[3], "mtp activations") > 0);
+}
+
+fn step(config: &TextConfig, micro_batch_size: usize, recompute: Recompute) -> StepPlan {
+    let shape = StepShape {
+        micro_batch_size,
+        seq_length: 4096,
+        precision: Precision::Bf16,
+        recompute,
+        optimizer: OptimizerState::AdamW,
+        loss_chunk: 1024,
+    };
+    step_plan(config, &shape)
+}
+
+#[test]
+fn the_plan_of_a_gpu_step_can_be_counted_by_hand() {
+    let config = model("0.8b");
+    let plan = step(&config, 2, Recompute::None);
+    let n = 2 * 4096;
+    let total = parameters(&config).total;
+    assert_eq!(plan.term("weights").0, 2 * total);
+    assert_eq!(plan.term("master weights").0, 4 * total);
+    assert_eq!(plan.term("gradients").0, 4 * total);
+    assert_eq!(plan.term("adam moments").0, 8 * total);
+    // h 1024, I 3584, 8 query and 2 key-value heads of 256, 16 + 16 key and 16 value heads of 128: 6144 channels.
+    let linear = 2 * (2 * 1024 + (6144 + 2048 + 32) + 2 * 3584) + 2 * 2048 + 8 * 16;
+    let full = 2 * (2 * 1024 + (2 * 2048 + 2 * 512) + 2 * 3584) + 2 * 2048 + 4 * 8;
+    assert_eq!(plan.term("delta net layers").0, n * 18 * linear);
+    assert_eq!(plan.term("attention layers").0, n * 6 * full);
+    assert_eq!(plan.term("mtp activations").0, n * (2 * 2 * 1024 + full));
+    assert_eq!(plan.term("logits chunk").0, 1024 * 248_320 * 2);
+    assert_eq!(plan.moment, "mtp loss");
+    let sum: Bytes = plan.terms.iter().map(|term| term.bytes).sum();
+    assert_eq!(sum, plan.total);
+    let sorted = plan.largest();
+    assert!(sorted.windows(2).all(|two| two[0].bytes >= two[1].bytes));
+    assert!(sorted.iter().all(|term| !term.formula.is_empty()));
+}
+
+#[test]
+fn one_gpu_has_the_plan_of_its_step() {
+    let config = model("0.8b");
+    let shape = shape(Storage::MixedBf16);
+    let estimate = memory(&config, &Degrees::default(), &shape).expect("one stage");
+    let plan = step_plan(&config, &shape.one_gpu());
+    assert_eq!(estimate.total, plan.total);
+    assert_eq!(estimate.terms, plan.terms);
+    // 24 GiB is what two sequences may take, 80 GB what the card has.
+    assert!(step(&config, 2, Recompute::None).total < Bytes(24 << 30));
+    assert!(step(&config, 8, Recompute::None).total < Bytes(79 << 30));
+    assert!(step(&model("2b"), 1, Recompute::None).total < Bytes(79 << 30));
+}
+
+#[test]
+fn recompute_saves_in_a_gpu_step_and_moves_the_fullest_moment() {
+    let config = model("0.8b");
+    let both = vec![RecomputeModule::CoreAttn, RecomputeModule::GatedDelta];
+    let none = step(&config, 8, Recompute::None);
+    let selective = step(&config, 8, Recompute::Selective(both));
+    let full = step(&config, 8, Recompute::Full);
+    assert!(selective.total < none.total);
+    assert!(full.total < selective.total);
+    // With whole layers made again, the backward of one layer weighs as much as all that is kept.
+    assert!(full.moment.contains("backward"), "{}", full.moment);
+    assert!(full.term("layer backward").0 > 0);
+    let f32 = StepShape {
+        precision: Precision::F32,
+        ..shape(Storage::MixedBf16).one_gpu()
+    };
+    let f32 = step_plan(&config, &f32);
+    assert_eq!(f32.term("master weights"), Bytes(0));
+    assert_eq!(f32.term("weights").0, 4 * parameters(&config).total);
+}
+
+#[test]
+fn what_fits_is_the_largest_that_does() {
+    let config = model("0.8b");
+    let shape = shape(Storage::MixedBf16).one_gpu();
+    let free = Bytes(40 << 30);
+    let fits = fitting(&config, &shape, free);
+    assert_eq!(fits.len(), 3);
+    for fit in &fits {
+        let size = fit.micro_batch_size.expect("one sequence fits 40 GiB");
+        assert!(fit.total <= free);
+        let total = |size| step(&config, size, fit.recompute.clone()).total;
+        assert_eq!(total(size), fit.total);
+        assert!(total(size + 1) > free);
+    }
+    assert!(fits[0].micro_batch_size < fits[2].micro_batch_size);
+    for fit in fitting(&config, &shape, Bytes(1 << 30)) {
+        assert_eq!(fit.micro_batch_size, None);
+        assert!(fit.total > Bytes(1 << 30));
+    }
 }

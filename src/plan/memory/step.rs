@@ -1,0 +1,514 @@
+//! What our own trainer holds at the fullest moment of a step on one GPU, term by term.
+//!
+//! The step is followed phase by phase, since what a backward needs goes as what the forward kept is given up. Legend: `N` tokens of a
+//! micro-batch, `a` bytes of an activation, `h` hidden size, `I` MLP width, `H K d` query heads, key-value heads and their width, `C`
+//! channels of the convolution, `Hv dk dv` value heads and head widths of the gated delta net, `V` vocabulary, `P` parameters.
+
+use super::{DELTA_CHUNK, MemoryTerm, Recompute, RecomputeModule};
+use crate::base::{Bytes, DType};
+use crate::spec::{LayerKind, TextConfig, parameters};
+
+/// Bytes that matrix products may use besides their operands.
+pub const MATRIX_WORKSPACE: Bytes = Bytes(32 << 20);
+
+/// What the driver, the loaded kernels and the libraries' handles hold in a process that trains.
+pub const DRIVER_CONTEXT: Bytes = Bytes(560 << 20);
+
+/// Share of activations and workspace that the pool holds in addition, in 1/1000: rounding and gaps.
+const SLACK_PER_MILLE: u64 = 10;
+
+/// In which types a step calculates.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// Weights and activations `bf16`; masters, gradients and moments `f32`.
+    #[default]
+    Bf16,
+    /// Everything `f32`; the weights are their own masters.
+    F32,
+}
+
+impl Precision {
+    /// Type of activations and of the weights that layers read.
+    pub fn activations(self) -> DType {
+        match self {
+            Self::Bf16 => DType::BF16,
+            Self::F32 => DType::F32,
+        }
+    }
+}
+
+/// What the optimizer keeps of every parameter.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum OptimizerState {
+    /// Two `f32` moments.
+    #[default]
+    AdamW,
+    /// Nothing: gradients alone are wanted.
+    None,
+}
+
+/// What a step on one GPU works on, as far as memory depends on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepShape {
+    /// Sequences of a micro-batch; accumulation over several costs nothing more.
+    pub micro_batch_size: usize,
+    /// Tokens of a sequence.
+    pub seq_length: usize,
+    /// In which types it calculates.
+    pub precision: Precision,
+    /// What the backward computes again.
+    pub recompute: Recompute,
+    /// What the optimizer keeps.
+    pub optimizer: OptimizerState,
+    /// Tokens whose logits exist at the same time.
+    pub loss_chunk: usize,
+}
+
+/// What a step holds at its fullest moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepPlan {
+    /// The terms, none of them zero.
+    pub terms: Vec<MemoryTerm>,
+    /// Their sum: what the process takes of the GPU, the driver's part included.
+    pub total: Bytes,
+    /// The moment: `mtp loss`, `backward of layer 23`.
+    pub moment: String,
+}
+
+impl StepPlan {
+    /// The bytes of the term `name`; 0 where there is none.
+    pub fn term(&self, name: &str) -> Bytes {
+        let term = self.terms.iter().find(|term| term.name == name);
+        term.map_or(Bytes(0), |term| term.bytes)
+    }
+
+    /// What the trainer itself allocates: all but the driver's context and the pool's slack.
+    pub fn allocated(&self) -> Bytes {
+        let outside = self.term("driver context").0 + self.term("allocator slack").0;
+        Bytes(self.total.0.saturating_sub(outside))
+    }
+
+    /// The terms from the largest on.
+    pub fn largest(&self) -> Vec<&MemoryTerm> {
+        let mut terms: Vec<_> = self.terms.iter().collect();
+        terms.sort_by_key(|term| std::cmp::Reverse(term.bytes));
+        terms
+    }
+}
+
+/// Bytes a token with the words that say how they are counted.
+#[derive(Debug, Clone)]
+struct PerToken {
+    bytes: u64,
+    formula: &'static str,
+}
+
+/// The widths of a model, in scalars a token.
+struct Widths {
+    /// Bytes of an activation.
+    a: u64,
+    h: u64,
+    mlp: u64,
+    query: u64,
+    key: u64,
+    heads: u64,
+    channels: u64,
+    value: u64,
+    value_heads: u64,
+    state: u64,
+    rotary: u64,
+}
+
+impl Widths {
+    fn of(config: &TextConfig, precision: Precision) -> Self {
+        let heads = config.num_attention_heads as u64;
+        let value_heads = config.linear_num_value_heads as u64;
+        Self {
+            a: precision.activations().size(),
+            h: config.hidden_size as u64,
+            mlp: config.intermediate_size as u64,
+            query: heads * config.head_dim as u64,
+            key: (config.num_key_value_heads * config.head_dim) as u64,
+            heads,
+            channels: config.linear_conv_dim() as u64,
+            value: config.linear_value_dim() as u64,
+            value_heads,
+            state: value_heads * (config.linear_key_head_dim * config.linear_value_head_dim) as u64,
+            rotary: config.rotary_dim() as u64,
+        }
+    }
+
+    /// Columns of the joint projection of a mixer.
+    fn joint(&self, kind: LayerKind) -> u64 {
+        match kind {
+            LayerKind::FullAttention => 2 * self.query + 2 * self.key,
+            LayerKind::LinearAttention => self.channels + self.value + 2 * self.value_heads,
+        }
+    }
+
+    /// What a layer keeps without recompute: its input, the joint projection, the mixer's output with its `f32` companions, the
+    /// stream between mixer and MLP, the MLP's joint projection. Outputs of norms, convolution, gates' products and chunk states are
+    /// made again by the backwards and never kept.
+    fn kept(&self, kind: LayerKind, recompute: &Recompute) -> PerToken {
+        let Self { a, h, mlp, .. } = *self;
+        if *recompute == Recompute::Full {
+            return PerToken {
+                bytes: a * h,
+                formula: "a h",
+            };
+        }
+        let around = a * (2 * h + self.joint(kind) + 2 * mlp);
+        let (core, module, formulas) = match kind {
+            LayerKind::FullAttention => (
+                a * self.query + 4 * self.heads,
+                RecomputeModule::CoreAttn,
+                [
+                    "a (2h + 2Hd + 2Kd + 2I) + a Hd + 4H",
+                    "a (2h + 2Hd + 2Kd + 2I)",
+                ],
+            ),
+            LayerKind::LinearAttention => (
+                a * self.value + 8 * self.value_heads,
+                RecomputeModule::GatedDelta,
+                [
+                    "a (2h + C + Hv dv + 2Hv + 2I) + a Hv dv + 8Hv",
+                    "a (2h + C + Hv dv + 2Hv + 2I)",
+                ],
+            ),
+        };
+        if recompute.keeps(module) {
+            PerToken {
+                bytes: around + core,
+                formula: formulas[0],
+            }
+        } else {
+            PerToken {
+                bytes: around,
+                formula: formulas[1],
+            }
+        }
+    }
+
+    /// Most bytes a token that the backward of a layer holds beyond what the forward kept (which includes what is computed again).
+    fn backward(&self, kind: LayerKind, recompute: &Recompute) -> PerToken {
+        let Self { a, h, mlp, .. } = *self;
+        let again = self.kept(kind, &Recompute::None).bytes - self.kept(kind, recompute).bytes;
+        // Gradients of output and of the MLP's input, its normed input, d_act with act, d_gate_up.
+        let in_mlp = a * (2 * h + 4 * mlp);
+        // The MLP's joint projection is given up before the mixer's backward begins.
+        let in_mixer = match kind {
+            // dy and the normed input; d_gated, d_o, gated; q, k and their gradients; the joint gradient; row sums.
+            LayerKind::FullAttention => {
+                a * (2 * h + 5 * self.query + 2 * self.key + self.joint(kind)) + 4 * self.heads
+            }
+            // dy and the normed input; d_o; the convolution's output and its gradient; the joint gradient; states of chunks and their
+            // gradients in `f32`; dg and dbeta.
+            LayerKind::LinearAttention => {
+                a * (2 * h + self.value + 2 * self.channels + self.joint(kind))
+                    + 2 * 4 * self.state / DELTA_CHUNK as u64
+                    + 8 * self.value_heads
+            }
+        }
+        .saturating_sub(a * 2 * mlp);
+        if in_mlp >= in_mixer {
+            PerToken {
+                bytes: again + in_mlp,
+                formula: "a (2h + 4I) in the MLP",
+            }
+        } else if kind == LayerKind::FullAttention {
+            PerToken {
+                bytes: again + in_mixer,
+                formula: "a (2h + 7Hd + 4Kd - 2I) + 4H in the mixer",
+            }
+        } else {
+            PerToken {
+                bytes: again + in_mixer,
+                formula: "a (2h + 2Hv dv + 3C + 2Hv - 2I) + 8 Hv dk dv / 64 + 8Hv in the mixer",
+            }
+        }
+    }
+
+    /// What one MTP depth keeps: the embedded tokens, its layer, the layer's output. The hidden state that it reads is counted once, as
+    /// the output of the depth before.
+    fn mtp(&self, recompute: &Recompute) -> u64 {
+        let Self { a, h, .. } = *self;
+        match recompute {
+            Recompute::Full => a * h,
+            _ => a * 2 * h + self.kept(LayerKind::FullAttention, recompute).bytes,
+        }
+    }
+}
+
+/// Bytes a token that are live at one moment, by what they are.
+#[derive(Debug, Clone, Default)]
+struct Moment {
+    name: String,
+    linear: u64,
+    full: u64,
+    mtp: u64,
+    head: u64,
+    work: u64,
+    work_formula: &'static str,
+    has_logits: bool,
+}
+
+impl Moment {
+    fn per_token(&self) -> u64 {
+        self.linear + self.full + self.mtp + self.head + self.work
+    }
+}
+
+/// Every moment that can be the fullest.
+fn moments(config: &TextConfig, widths: &Widths, recompute: &Recompute) -> Vec<Moment> {
+    let Widths { a, h, .. } = *widths;
+    let depths = config.mtp_num_hidden_layers as u64;
+    let kept = |kind| widths.kept(kind, recompute).bytes;
+    let count = |kind, layers: &[LayerKind]| {
+        layers.iter().filter(|&&layer| layer == kind).count() as u64 * kept(kind)
+    };
+    let layers = &config.layer_types;
+    let all = Moment {
+        linear: count(LayerKind::LinearAttention, layers),
+        full: count(LayerKind::FullAttention, layers),
+        ..Moment::default()
+    };
+    let mut list = Vec::new();
+    if depths > 0 {
+        let mtp = depths * widths.mtp(recompute);
+        // What the final norm reads and gives, every depth's hidden state, one gradient of a hidden state.
+        let head = a * h * (2 + depths);
+        list.push(Moment {
+            name: "mtp loss".into(),
+            mtp,
+            head: head + a * h,
+            has_logits: true,
+            ..all.clone()
+        });
+        let layer = match recompute {
+            // The whole depth is made again.
+            Recompute::Full => widths.mtp(&Recompute::None) - widths.mtp(recompute),
+            _ => 0,
+        };
+        let inner = match recompute {
+            Recompute::Full => &Recompute::None,
+            other => other,
+        };
+        let work = widths.backward(LayerKind::FullAttention, inner);
+        list.push(Moment {
+            name: "mtp backward".into(),
+            mtp,
+            head: head + a * h,
+            work: work.bytes + layer,
+            work_formula: work.formula,
+            ..all.clone()
+        });
+    }
+    list.push(Moment {
+        name: "main loss".into(),
+        // What the final norm reads and gives, its gradient, and the one that comes from MTP.
+        head: a * h * (3 + depths.min(1)),
+        has_logits: true,
+        ..all.clone()
+    });
+    for (index, &kind) in layers.iter().enumerate().rev() {
+        let left = &layers[..=index];
+        // Below the topmost layer of a kind nothing can be fuller.
+        if layers[index + 1..].contains(&kind) {
+            continue;
+        }
+        let work = widths.backward(kind, recompute);
+        list.push(Moment {
+            name: format!("backward of layer {index}"),
+            linear: count(LayerKind::LinearAttention, left),
+            full: count(LayerKind::FullAttention, left),
+            head: a * h * 2,
+            work: work.bytes,
+            work_formula: work.formula,
+            ..Moment::default()
+        });
+    }
+    list
+}
+
+/// What a step of `config` on one GPU holds at its fullest moment.
+pub fn step_plan(config: &TextConfig, shape: &StepShape) -> StepPlan {
+    let widths = Widths::of(config, shape.precision);
+    let a = widths.a;
+    let tokens = (shape.seq_length as u64).saturating_mul(shape.micro_batch_size as u64);
+    let chunk = (shape.loss_chunk as u64).clamp(1, tokens.max(1));
+    let vocabulary = config.vocab_size as u64;
+    let logits = chunk.saturating_mul(vocabulary).saturating_mul(a);
+    let size = |moment: &Moment| {
+        let logits = if moment.has_logits { logits } else { 0 };
+        tokens
+            .saturating_mul(moment.per_token())
+            .saturating_add(logits)
+    };
+    let moment = moments(config, &widths, &shape.recompute)
+        .into_iter()
+        .rev()
+        .max_by_key(size)
+        .unwrap_or_default();
+
+    let mut terms = state_terms(config, shape);
+    let mut add = |name, bytes: u64, formula: String| {
+        terms.push(MemoryTerm {
+            name,
+            bytes: Bytes(bytes),
+            formula,
+        });
+    };
+    let times = |per_token: u64| tokens.saturating_mul(per_token);
+    let kept = |kind| widths.kept(kind, &shape.recompute);
+    for (name, kind, bytes) in [
+        (
+            "delta net layers",
+            LayerKind::LinearAttention,
+            moment.linear,
+        ),
+        ("attention layers", LayerKind::FullAttention, moment.full),
+    ] {
+        let PerToken {
+            bytes: each,
+            formula,
+        } = kept(kind);
+        let layers = bytes / each.max(1);
+        add(
+            name,
+            times(bytes),
+            format!("{tokens} tokens * {layers} layers * {each} B; {formula}"),
+        );
+    }
+    add(
+        "mtp activations",
+        times(moment.mtp),
+        format!(
+            "{tokens} tokens * {} depths * {} B",
+            config.mtp_num_hidden_layers,
+            widths.mtp(&shape.recompute)
+        ),
+    );
+    add(
+        "head input",
+        times(moment.head),
+        format!(
+            "{tokens} tokens * {} hidden states and gradients * {} B",
+            moment.head / (a * widths.h).max(1),
+            a * widths.h
+        ),
+    );
+    if moment.has_logits {
+        let formula = format!("{chunk} tokens * V {vocabulary} * {a} B");
+        add("logits chunk", logits, formula);
+    }
+    let work = format!(
+        "{tokens} tokens * {} B; {}",
+        moment.work, moment.work_formula
+    );
+    add("layer backward", times(moment.work), work);
+    // Angles as cosines and sines, ids, labels and weights of every depth, results of every token.
+    let losses = 1 + config.mtp_num_hidden_layers as u64;
+    let batch = 4 * widths.rotary + 24 * losses;
+    add(
+        "batch",
+        times(batch),
+        format!("{tokens} tokens * {batch} B; 4 rotary + 24 * {losses} losses"),
+    );
+    let of_pool: u64 = moment.per_token().saturating_add(batch);
+    let slack = times(of_pool).saturating_mul(SLACK_PER_MILLE) / 1000;
+    add(
+        "matrix workspace",
+        MATRIX_WORKSPACE.0,
+        "fixed, for cuBLASLt".into(),
+    );
+    add(
+        "allocator slack",
+        slack,
+        format!(
+            "{}.{} % of what is not fixed",
+            SLACK_PER_MILLE / 10,
+            SLACK_PER_MILLE % 10
+        ),
+    );
+    add(
+        "driver context",
+        DRIVER_CONTEXT.0,
+        "measured: context, kernels, handles".into(),
+    );
+    terms.retain(|term| term.bytes.0 > 0);
+    let total = terms
+        .iter()
+        .fold(0, |sum: u64, term| sum.saturating_add(term.bytes.0));
+    StepPlan {
+        terms,
+        total: Bytes(total),
+        moment: moment.name,
+    }
+}
+
+/// Weights, masters, gradients and moments.
+fn state_terms(config: &TextConfig, shape: &StepShape) -> Vec<MemoryTerm> {
+    let count = parameters(config).total;
+    let f32 = DType::F32.size();
+    let term = |name, each: u64| MemoryTerm {
+        name,
+        bytes: Bytes(count.saturating_mul(each)),
+        formula: format!("{count} parameters * {each} B"),
+    };
+    let mut terms = vec![term("weights", shape.precision.activations().size())];
+    if shape.precision == Precision::Bf16 {
+        terms.push(term("master weights", f32));
+    }
+    terms.push(term("gradients", f32));
+    if shape.optimizer == OptimizerState::AdamW {
+        terms.push(term("adam moments", 2 * f32));
+    }
+    terms
+}
+
+/// What would fit into the memory that is free.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fit {
+    /// What the backward computes again.
+    pub recompute: Recompute,
+    /// The largest micro-batch; none if not even one sequence fits.
+    pub micro_batch_size: Option<usize>,
+    /// What that micro-batch, or one sequence, takes.
+    pub total: Bytes,
+}
+
+/// The largest micro-batch of `shape` that fits into `free` bytes, for each recompute mode: none, selective over both mixers, full.
+pub fn fitting(config: &TextConfig, shape: &StepShape, free: Bytes) -> Vec<Fit> {
+    const LARGEST: usize = 1 << 20;
+    let modes = [
+        Recompute::None,
+        Recompute::Selective(vec![RecomputeModule::CoreAttn, RecomputeModule::GatedDelta]),
+        Recompute::Full,
+    ];
+    let fit = |recompute: Recompute| {
+        let total = |micro_batch_size| {
+            let shape = StepShape {
+                micro_batch_size,
+                recompute: recompute.clone(),
+                ..shape.clone()
+            };
+            step_plan(config, &shape).total
+        };
+        // More sequences never take less.
+        let (mut fits, mut too_many) = (0, LARGEST);
+        while too_many - fits > 1 {
+            let middle = usize::midpoint(fits, too_many);
+            if total(middle) <= free {
+                fits = middle;
+            } else {
+                too_many = middle;
+            }
+        }
+        Fit {
+            micro_batch_size: (fits > 0).then_some(fits),
+            total: total(fits.max(1)),
+            recompute,
+        }
+    };
+    modes.into_iter().map(fit).collect()
+}
