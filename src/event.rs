@@ -13,5 +13,7 @@ pub mod tensorboard;
 
 pub use info::{Parent, RunInfo};
 pub use line::{LineError, complete_lines, parse_line, parse_request};
-pub use record::{DepthStep, Event, Record, StepRecord, VERSION};
+pub use record::{
+    DepthStep, Event, MEMORY_TERMS, MemoryTerm, MemoryUse, Record, StepRecord, VERSION,
+};
 pub use request::{Request, RequestKind, StopKind};

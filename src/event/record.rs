@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 /// The protocol's version; a reader keeps records of newer versions as [`Event::Unknown`].
+///
+/// A field that may be absent is no new version: readers from before it pass it over, later ones take its default from older lines.
 pub const VERSION: u32 = 1;
 
 /// One line of `events.jsonl`.
@@ -53,6 +55,21 @@ pub enum Event {
         /// Peak of the device in FLOP/s that MFU divides by; 0 when unknown.
         #[serde(default, with = "nullable")]
         peak_flops: f64,
+        /// How `flops_per_token` is counted, and what it leaves out; empty when not said.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        flops_formula: String,
+        /// What `peak_flops` is: "H100 SXM BF16 dense 989.4 TFLOP/s", "measured product of 768 x 768"; empty when not said.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        peak_name: String,
+        /// Number formats: "f32", "bf16 with f32 masters, gradients and moments"; empty when not said.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        precision: String,
+        /// Every device that trains, by name, in the order of its ranks; empty when not said.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        devices: Vec<String>,
+        /// Memory of one device as planned before the first step; `None` when not planned.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        memory_plan: Option<Vec<MemoryTerm>>,
         /// MTP depths.
         mtp_depth: usize,
         /// Checkpoint folder resumed from, relative to the run, or the parent's path for a fork.
@@ -200,7 +217,9 @@ pub struct StepRecord {
     /// Seconds of the whole step.
     #[serde(with = "nullable")]
     pub step_seconds: f64,
-    /// Seconds by part: `forward_backward`, `optimizer`, `data`, `other`.
+    /// Seconds by phase: `data`, `forward`, `loss` (the vocabulary heads, forward and backward), `backward`, `optimizer`, `eval`,
+    /// `checkpoint`, `other`; `forward_backward` where the three are not told apart. `eval` and `checkpoint` are what happened since the
+    /// step before, beside `step_seconds`; the rest add up to it.
     #[serde(with = "nullable_map")]
     pub parts: BTreeMap<String, f64>,
     /// Tokens per second of this step.
@@ -209,15 +228,64 @@ pub struct StepRecord {
     /// Model FLOP utilisation in 0..1 of the peak stated in `started`; 0 when unknown.
     #[serde(with = "nullable")]
     pub mfu: f64,
+    /// Hardware FLOP utilisation: the same with what is computed twice counted twice; 0 when unknown.
+    #[serde(with = "nullable")]
+    pub hfu: f64,
     /// Bytes allocated by tensors after the step.
     pub allocated: u64,
     /// Peak of allocated bytes inside the step.
     pub peak: u64,
     /// Resident set of the process.
     pub rss: u64,
+    /// Memory by term against its plan, at steps where the trainer measured it: the first ones, and whenever a peak grew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemoryUse>,
     /// Whether the update was skipped for a non-finite loss or gradient.
     pub skipped: bool,
 }
+
+/// What one device's memory holds, in bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MemoryUse {
+    /// The device: "cpu", "cuda:0".
+    pub device: String,
+    /// What it is for, in the order of [`MEMORY_TERMS`].
+    pub terms: Vec<MemoryTerm>,
+    /// Peak of a step as planned; 0 when not planned.
+    pub planned_peak: u64,
+    /// Peak of a step as measured.
+    pub peak: u64,
+    /// Held by the allocator, in use or not; 0 when unknown.
+    pub reserved: u64,
+    /// In use on the device by all processes, as the driver counts; 0 when unknown.
+    pub driver_used: u64,
+    /// The device's memory in all; 0 when unknown.
+    pub driver_total: u64,
+}
+
+/// One purpose of memory, in bytes. A number that nobody has is `None`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MemoryTerm {
+    /// One of [`MEMORY_TERMS`].
+    pub name: String,
+    /// As planned.
+    pub planned: Option<u64>,
+    /// As measured.
+    pub measured: Option<u64>,
+}
+
+/// Names of memory terms, in the order in which they are shown.
+pub const MEMORY_TERMS: [&str; 7] = [
+    "weights",
+    "masters",
+    "gradients",
+    "moments",
+    "activations",
+    "logits",
+    "workspace",
+];
 
 /// Loss and acceptance of one MTP depth.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]

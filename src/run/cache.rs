@@ -1,7 +1,7 @@
 //! The columns of a history in a file that is mapped, so that a long run opens without reading its events again.
 //!
 //! ```text
-//! "TRSTHIS1"  length of the header (u64)  header (JSON, padded to 8)
+//! "TRSTHIS2"  length of the header (u64)  header (JSON, padded to 8)
 //! for each table: step, tokens, time [rows] u64 each, then every column [rows] f32, padded to 8
 //! ```
 //! Little endian. The file is written beside and renamed, never changed in place; it may be deleted at any time.
@@ -21,7 +21,7 @@ use super::history::Abandoned;
 use super::series::{Table, Values};
 use crate::event::{Record, layout};
 
-const MAGIC: &[u8; 8] = b"TRSTHIS1";
+const MAGIC: &[u8; 8] = b"TRSTHIS2";
 /// Rows below which reading the events is as fast.
 const FEW: usize = 5_000;
 /// Bytes at either end of what was read that must be unchanged.

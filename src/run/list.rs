@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::error::Context;
 use super::{RunDirectory, RunError, Status, Tail, directory, is_live};
-use crate::event::{DepthStep, Event, Record, layout};
+use crate::event::{DepthStep, Event, MemoryUse, Record, layout};
 
 /// Version of the cached summary; another one is made anew.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Time constant of the loss average in steps.
 const SMOOTH: f64 = 50.0;
 
@@ -49,6 +49,8 @@ pub struct Summary {
     pub tokens_per_second: Option<f64>,
     /// Peak bytes of tensors over the run.
     pub peak: u64,
+    /// Memory by term as it was last measured.
+    pub memory: Option<MemoryUse>,
     /// Trainable scalars.
     pub parameters: u64,
     /// MTP depths.
@@ -84,6 +86,7 @@ impl Default for Summary {
             lr: None,
             tokens_per_second: None,
             peak: 0,
+            memory: None,
             parameters: 0,
             mtp_depth: 0,
             device: String::new(),
@@ -130,6 +133,9 @@ impl Summary {
                 self.lr = Some(step.lr).filter(|v| v.is_finite());
                 self.tokens_per_second = Some(step.tokens_per_second).filter(|v| v.is_finite());
                 self.peak = self.peak.max(step.peak);
+                if step.memory.is_some() {
+                    self.memory.clone_from(&step.memory);
+                }
             }
             Event::Eval { loss, .. } => self.eval_loss = Some(*loss).filter(|v| v.is_finite()),
             Event::Checkpoint { step, .. } => self.checkpoint_step = Some(*step),

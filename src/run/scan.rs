@@ -154,6 +154,8 @@ fn scan_step(line: &[u8], row: &mut Row) -> Option<()> {
             b"peak" => row.fixed[8] = text.number()?,
             b"rss" => row.fixed[9] = text.number()?,
             b"skipped" => text.boolean()?,
+            b"hfu" => row.fixed[14] = text.number()?,
+            b"memory" => text.pass_over()?,
             _ => return None,
         }
         if text.more()? {
@@ -298,6 +300,27 @@ impl<'a> Scanner<'a> {
         } as f32)
     }
 
+    /// An object whose contents nobody draws, however nested; strings with escapes are left to serde.
+    #[inline]
+    fn pass_over(&mut self) -> Option<()> {
+        let mut depth = 0_usize;
+        let mut quoted = false;
+        for (i, &byte) in self.0.iter().enumerate() {
+            match byte {
+                b'\\' => return None,
+                b'"' => quoted = !quoted,
+                b'{' | b'[' if !quoted => depth += 1,
+                b'}' | b']' if !quoted => depth = depth.checked_sub(1)?,
+                _ => {}
+            }
+            if depth == 0 {
+                self.0 = &self.0[i + 1..];
+                return (byte == b'}').then_some(());
+            }
+        }
+        None
+    }
+
     fn depths(&mut self, depths: &mut Vec<(f32, f32)>) -> Option<()> {
         self.byte(b'[')?;
         if self.0.first() == Some(&b']') {
@@ -340,6 +363,11 @@ impl<'a> Scanner<'a> {
                 b"optimizer" => Some(11),
                 b"data" => Some(12),
                 b"other" => Some(13),
+                b"forward" => Some(15),
+                b"backward" => Some(16),
+                b"eval" => Some(17),
+                b"checkpoint" => Some(18),
+                b"loss" => Some(19),
                 _ => None,
             };
             let value = self.number()?;
@@ -364,7 +392,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::event::{DepthStep, StepRecord};
+    use crate::event::{DepthStep, MemoryTerm, MemoryUse, StepRecord};
 
     fn number() -> impl Strategy<Value = f64> {
         prop_oneof![
@@ -379,12 +407,14 @@ mod tests {
     proptest! {
         #[test]
         fn the_scanner_reads_what_serde_reads(
-            numbers in prop::collection::vec(number(), 9),
+            numbers in prop::collection::vec(number(), 10),
             whole in prop::collection::vec(0u64..1 << 50, 6),
             depth in 0usize..4,
-            parts in prop::collection::vec(number(), 3),
+            parts in prop::collection::vec(number(), 9),
         ) {
-            let names = ["forward_backward", "data", "surprise"];
+            let names = ["forward_backward", "data", "surprise", "forward", "backward", "eval", "checkpoint", "other", "loss"];
+            let term = MemoryTerm { name: "a }]{ b".chars().take(whole[1] as usize % 8).collect(), planned: Some(whole[2]), measured: None };
+            let memory = MemoryUse { terms: vec![term; depth], peak: whole[3], ..MemoryUse::default() };
             let step = StepRecord {
                 step: whole[0],
                 tokens: whole[1],
@@ -400,6 +430,8 @@ mod tests {
                 allocated: whole[4],
                 peak: whole[5],
                 rss: whole[0],
+                hfu: numbers[8],
+                memory: (whole[4] % 2 == 0).then_some(memory),
                 skipped: depth == 1,
             };
             let record = Record { v: VERSION, seq: 3, time_ms: 1_700_000_000_123, event: Event::Step(Box::new(step)) };

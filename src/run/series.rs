@@ -9,7 +9,7 @@ mod smooth;
 mod table;
 mod values;
 
-pub use metric::Metric;
+pub use metric::{Metric, PHASES};
 pub use pyramid::Node;
 pub use table::{Axis, Bucket, Table};
 

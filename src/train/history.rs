@@ -131,6 +131,11 @@ mod tests {
             mtp_parameters: 0,
             flops_per_token: 0.0,
             peak_flops: 0.0,
+            flops_formula: String::new(),
+            peak_name: String::new(),
+            precision: String::new(),
+            devices: vec![],
+            memory_plan: None,
             mtp_depth: 0,
             resumed_from: None,
         }

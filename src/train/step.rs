@@ -156,9 +156,11 @@ impl Trainer<'_> {
             ]),
             tokens_per_second,
             mfu,
+            hfu: 0.0,
             allocated: memory::allocated(),
             peak: memory::peak(),
             rss: memory::resident(),
+            memory: None,
             skipped,
         };
         self.say_step(record, tokens_per_second)?;

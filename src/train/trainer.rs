@@ -216,6 +216,11 @@ impl<'a> Trainer<'a> {
             mtp_parameters: count.mtp,
             flops_per_token: self.flops_per_token,
             peak_flops: self.peak_flops,
+            flops_formula: String::new(),
+            peak_name: String::new(),
+            precision: String::new(),
+            devices: vec![],
+            memory_plan: None,
             mtp_depth: self.model.config().mtp_num_hidden_layers,
             resumed_from: self.resumed_from.clone(),
         }];

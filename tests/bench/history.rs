@@ -177,6 +177,8 @@ fn write(run: &Path, steps: u64) {
             allocated: 1 << 30,
             peak: (1 << 30) + step,
             rss: (2 << 30) + step,
+            hfu: 0.0,
+            memory: None,
             skipped: false,
         };
         let record = Record {

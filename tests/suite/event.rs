@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use trestle::event::{
-    DepthStep, Event, Record, Request, RequestKind, StepRecord, StopKind, VERSION, complete_lines,
-    parse_line, parse_request, tensorboard,
+    DepthStep, Event, MEMORY_TERMS, MemoryTerm, MemoryUse, Record, Request, RequestKind,
+    StepRecord, StopKind, VERSION, complete_lines, parse_line, parse_request, tensorboard,
 };
 
 fn float() -> impl Strategy<Value = f64> {
@@ -23,6 +23,23 @@ fn depth() -> impl Strategy<Value = DepthStep> {
         correct,
         total,
     })
+}
+
+fn memory(counts: [u64; 5]) -> MemoryUse {
+    let term = |(i, name): (usize, &str)| MemoryTerm {
+        name: name.to_owned(),
+        planned: (i != 1).then_some(counts[i % 5]),
+        measured: (i % 3 != 0).then_some(counts[4 - i % 5]),
+    };
+    MemoryUse {
+        device: "cuda:0 \"a\"".into(),
+        terms: MEMORY_TERMS.into_iter().enumerate().map(term).collect(),
+        planned_peak: counts[0],
+        peak: counts[1],
+        reserved: counts[2],
+        driver_used: counts[3],
+        driver_total: counts[4],
+    }
 }
 
 fn step_record() -> impl Strategy<Value = StepRecord> {
@@ -46,9 +63,11 @@ fn step_record() -> impl Strategy<Value = StepRecord> {
             parts,
             tokens_per_second: floats[5],
             mfu: floats[6],
+            hfu: -floats[6],
             allocated: counts[2],
             peak: counts[3],
             rss: counts[4],
+            memory: skipped.then(|| memory(counts)),
             skipped,
         })
 }
@@ -82,11 +101,16 @@ fn event() -> impl Strategy<Value = Event> {
                 pid: segment,
                 host: host.clone(),
                 device: host.clone(),
-                program: host,
+                program: host.clone(),
                 parameters: step,
                 mtp_parameters: step,
                 flops_per_token: flops,
                 peak_flops: flops,
+                flops_formula: host.clone(),
+                peak_name: host.clone(),
+                precision: String::new(),
+                devices: vec![String::new(); segment as usize % 3],
+                memory_plan: (step % 2 == 0).then(|| memory([step; 5]).terms),
                 mtp_depth: 2,
                 resumed_from,
             }
@@ -265,4 +289,31 @@ fn a_step_without_new_fields_is_read_with_defaults() {
         panic!("not a step");
     };
     assert_eq!((step.step, step.loss, step.tokens), (9, 2.5, 0));
+}
+
+#[test]
+fn lines_from_before_the_engine_read_with_its_fields_absent() {
+    let line = r#"{"v":1,"seq":0,"time_ms":5,"type":"started","segment":0,"step":0,"tokens":0,"total_steps":9,"pid":1,"host":"h","device":"cpu (2 threads)","program":"trestle 0.1.0","parameters":7,"mtp_parameters":0,"flops_per_token":1.0,"peak_flops":2.0,"mtp_depth":0,"resumed_from":null}"#;
+    let record = parse_line(line).unwrap();
+    let Event::Started {
+        flops_formula,
+        peak_name,
+        precision,
+        devices,
+        memory_plan,
+        ..
+    } = &record.event
+    else {
+        panic!("{record:?}");
+    };
+    assert!(flops_formula.is_empty() && peak_name.is_empty() && precision.is_empty());
+    assert!(devices.is_empty() && memory_plan.is_none());
+    // And it is written as it was, so that a reader from before reads what an old trainer would have written.
+    assert_eq!(record.to_line().trim_end(), line);
+    let line =
+        r#"{"v":1,"seq":1,"time_ms":5,"type":"step","step":1,"tokens":8,"loss":2.0,"mfu":0.1}"#;
+    let Event::Step(step) = parse_line(line).unwrap().event else {
+        panic!("not a step");
+    };
+    assert_eq!((step.hfu, step.memory), (0.0, None));
 }

@@ -28,12 +28,24 @@ pub enum Metric {
     Peak,
     /// Resident bytes of the process.
     Rss,
-    /// Seconds in forward and backward.
+    /// Hardware FLOP utilisation, 0..1.
+    Hfu,
+    /// Seconds in forward and backward where a trainer does not tell them apart.
     ForwardBackward,
+    /// Seconds in the forward pass.
+    Forward,
+    /// Seconds in the vocabulary heads, forward and backward, where a trainer tells them apart.
+    Heads,
+    /// Seconds in the backward pass.
+    Backward,
     /// Seconds in the optimizer.
     Optimizer,
     /// Seconds waiting for data.
     Data,
+    /// Seconds of an evaluation since the step before.
+    Evaluation,
+    /// Seconds of a checkpoint since the step before.
+    Saving,
     /// Seconds in all the rest.
     Other,
     /// Loss of an MTP depth from 1, nats.
@@ -43,7 +55,7 @@ pub enum Metric {
 }
 
 /// Metrics that do not depend on the MTP depth, in column order.
-pub(in crate::run) const FIXED: [Metric; 14] = [
+pub(in crate::run) const FIXED: [Metric; 20] = [
     Metric::Loss,
     Metric::GradNorm,
     Metric::LearningRate,
@@ -57,6 +69,25 @@ pub(in crate::run) const FIXED: [Metric; 14] = [
     Metric::ForwardBackward,
     Metric::Optimizer,
     Metric::Data,
+    Metric::Other,
+    Metric::Hfu,
+    Metric::Forward,
+    Metric::Backward,
+    Metric::Evaluation,
+    Metric::Saving,
+    Metric::Heads,
+];
+
+/// The phases of a step, in the order in which a step does them.
+pub const PHASES: [Metric; 9] = [
+    Metric::Data,
+    Metric::Forward,
+    Metric::Heads,
+    Metric::Backward,
+    Metric::ForwardBackward,
+    Metric::Optimizer,
+    Metric::Evaluation,
+    Metric::Saving,
     Metric::Other,
 ];
 
@@ -81,12 +112,18 @@ impl fmt::Display for Metric {
             Self::StepSeconds => "step seconds",
             Self::TokensPerSecond => "tokens/s",
             Self::Mfu => "MFU",
+            Self::Hfu => "HFU",
             Self::Allocated => "allocated",
             Self::Peak => "peak",
             Self::Rss => "RSS",
             Self::ForwardBackward => "forward+backward",
+            Self::Forward => "forward",
+            Self::Heads => "loss heads",
+            Self::Backward => "backward",
             Self::Optimizer => "optimizer",
             Self::Data => "data",
+            Self::Evaluation => "eval",
+            Self::Saving => "checkpoint",
             Self::Other => "other",
             Self::MtpLoss(depth) => return f.pad(&format!("mtp{depth} loss")),
             Self::MtpAcceptance(depth) => return f.pad(&format!("mtp{depth} acceptance")),
@@ -141,6 +178,12 @@ impl Row {
                 part("optimizer"),
                 part("data"),
                 part("other"),
+                step.hfu as f32,
+                part("forward"),
+                part("backward"),
+                part("eval"),
+                part("checkpoint"),
+                part("loss"),
             ],
             mtp: depths(&step.mtp),
         }
