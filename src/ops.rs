@@ -2,7 +2,8 @@
 //!
 //! An op is a pair of plain functions, `forward` and `backward`; no graph is recorded. Activations are packed, `[N, ...]` with `N`
 //! tokens, and [`CuSeqlens`] says where one sequence ends and the next begins: no op has a batch dimension. Weight gradients are
-//! added into views of the gradient arena, everything else is returned. On the CPU all tensors are contiguous `f32`.
+//! added into views of the gradient arena, everything else is returned. On the CPU all tensors are `f32`. Tensors are contiguous,
+//! except where an op takes views: columns of a joint buffer, whose last dimension alone is contiguous.
 //!
 //! Each room has its door (`rms_norm.rs`: the math, the shapes, the choice of device) and its CPU form (`rms_norm/reference.rs`).
 //! An op that has no kernel for a tensor's device says so in an error that names both.
@@ -24,6 +25,7 @@ pub mod attention;
 pub mod columns;
 pub mod conv1d;
 pub mod cross_entropy;
+pub mod device;
 pub mod embedding;
 pub mod gated_delta;
 pub mod gated_norm;
@@ -34,6 +36,7 @@ pub mod rms_norm;
 pub mod rope;
 pub mod sigmoid_gate;
 pub mod silu_mul;
+pub mod transfer;
 
 pub use arithmetic::{add, add_assign, fill_zero, scale};
 pub use cu_seqlens::CuSeqlens;

@@ -1,16 +1,39 @@
 //! Where the sequences of a packed batch begin and end.
 
+use std::collections::HashMap;
+use std::fmt;
 use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use candle_core::{Result, bail};
+use candle_core::{Device, DeviceLocation, Result, Tensor, bail};
+
+use super::transfer;
+
+/// Tables on devices, by place and key.
+type Tables = HashMap<(DeviceLocation, &'static str), Tensor>;
 
 /// Boundaries of the sequences that a packed batch holds: `[0, n_0, n_0 + n_1, ..., N]`.
 ///
-/// A `[B, s]` batch is `B` segments of `s` tokens. No segment is empty.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A `[B, s]` batch is `B` segments of `s` tokens. No segment is empty. Clones share what is kept of them on devices.
+#[derive(Clone)]
 pub struct CuSeqlens {
-    boundaries: Vec<usize>,
+    boundaries: Arc<[usize]>,
+    resident: Arc<Mutex<Tables>>,
 }
+
+impl fmt::Debug for CuSeqlens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CuSeqlens").field(&self.boundaries).finish()
+    }
+}
+
+impl PartialEq for CuSeqlens {
+    fn eq(&self, other: &Self) -> bool {
+        self.boundaries == other.boundaries
+    }
+}
+
+impl Eq for CuSeqlens {}
 
 impl CuSeqlens {
     /// Takes boundaries as they are.
@@ -30,15 +53,53 @@ impl CuSeqlens {
                 bail!("cu_seqlens must rise, and {start} is followed by {end}");
             }
         }
-        Ok(Self { boundaries })
+        Ok(Self::of(boundaries))
     }
 
     /// `batch` sequences of `sequence` tokens each; no sequence when either is 0.
     pub fn uniform(batch: usize, sequence: usize) -> Self {
         let batch = if sequence == 0 { 0 } else { batch };
+        Self::of((0..=batch).map(|index| index * sequence).collect())
+    }
+
+    fn of(boundaries: Vec<usize>) -> Self {
         Self {
-            boundaries: (0..=batch).map(|index| index * sequence).collect(),
+            boundaries: boundaries.into(),
+            resident: Arc::default(),
         }
+    }
+
+    /// A table about the sequences on `device`, `[n]` u32: made by `build` at the first call with this `key`, kept afterwards for this
+    /// batch and its clones.
+    ///
+    /// The boundaries themselves have the key `cu_seqlens`.
+    ///
+    /// # Errors
+    /// When the device refuses the copy.
+    pub fn resident(
+        &self,
+        device: &Device,
+        key: &'static str,
+        build: impl FnOnce() -> Vec<u32>,
+    ) -> Result<Tensor> {
+        let place = (device.location(), key);
+        let mut tables = self.resident.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(table) = tables.get(&place) {
+            return Ok(table.clone());
+        }
+        let table = transfer::upload_u32(&build(), device)?;
+        tables.insert(place, table.clone());
+        Ok(table)
+    }
+
+    /// The boundaries on `device`, `[sequences + 1]` u32.
+    ///
+    /// # Errors
+    /// When the device refuses the copy.
+    pub fn on(&self, device: &Device) -> Result<Tensor> {
+        self.resident(device, "cu_seqlens", || {
+            self.boundaries.iter().map(|at| *at as u32).collect()
+        })
     }
 
     /// The token ranges of the sequences, in order.
@@ -88,6 +149,8 @@ impl CuSeqlens {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
+
     use super::CuSeqlens;
 
     #[test]
@@ -98,6 +161,21 @@ mod tests {
         let cu = CuSeqlens::new(vec![0, 2, 7]).unwrap();
         assert_eq!(cu.segments().collect::<Vec<_>>(), [0..2, 2..7]);
         assert_eq!((cu.tokens(), cu.max_len(), cu.len()), (7, 5, 2));
+    }
+
+    #[test]
+    fn a_table_is_made_once_for_all_clones() {
+        let cu = CuSeqlens::new(vec![0, 2, 7]).unwrap();
+        assert_eq!(
+            cu.on(&Device::Cpu).unwrap().to_vec1::<u32>().unwrap(),
+            [0, 2, 7]
+        );
+        let table = |value| {
+            let clone = cu.clone();
+            let table = clone.resident(&Device::Cpu, "table", || vec![value]);
+            table.unwrap().to_vec1::<u32>().unwrap()
+        };
+        assert_eq!((table(1), table(2)), (vec![1], vec![1]));
     }
 
     #[test]

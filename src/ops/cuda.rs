@@ -14,7 +14,11 @@ use candle_core::cuda_backend::cudarc::driver::{CudaFunction, CudaModule};
 use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
 use candle_core::{CudaDevice, Error, Result};
 
-pub(super) use launch::{Argument, add_rows, each, grid, launch, output};
+#[allow(unused_imports, reason = "not every op takes views yet")]
+pub(super) use launch::{
+    Argument, Form, add_rows, compute_capability, device, each, grid, head_strides, launch, output,
+    pointer, row_stride,
+};
 pub use timing::{KernelTime, kernel_times};
 
 include!(concat!(env!("OUT_DIR"), "/kernels.rs"));

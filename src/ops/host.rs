@@ -10,28 +10,38 @@ use candle_core::{
 /// Rows that one task handles: fixed, so that the partition of a sum does not depend on the number of threads.
 pub(super) const BLOCK_ROWS: usize = 32;
 
-/// The values of a contiguous `f32` CPU tensor, borrowed.
-struct Floats<G> {
-    storage: G,
-    start: usize,
-    len: usize,
+/// The values of an `f32` CPU tensor in their order: borrowed from a contiguous one, copied from the rows of a view.
+enum Floats<G> {
+    Borrowed {
+        storage: G,
+        start: usize,
+        len: usize,
+    },
+    Copied(Vec<f32>),
 }
 
 impl<G: Deref<Target = Storage>> Deref for Floats<G> {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        match &*self.storage {
-            Storage::Cpu(CpuStorage::F32(values)) => &values[self.start..self.start + self.len],
-            _ => &[],
+        match self {
+            Self::Borrowed {
+                storage,
+                start,
+                len,
+            } => match &**storage {
+                Storage::Cpu(CpuStorage::F32(values)) => &values[*start..*start + *len],
+                _ => &[],
+            },
+            Self::Copied(values) => values,
         }
     }
 }
 
-/// Borrows the values of `tensor` for `op`.
+/// The values of `tensor` for `op`: borrowed, or copied when it is a view with other strides than its shape has.
 ///
 /// # Errors
-/// When the tensor lies on another device than the CPU, is not `f32`, or is not contiguous.
+/// When the tensor lies on another device than the CPU, is not `f32`, or its last dimension is not contiguous.
 pub(super) fn read<'a>(
     op: &'static str,
     tensor: &'a Tensor,
@@ -40,11 +50,21 @@ pub(super) fn read<'a>(
         return Err(unsupported(op, tensor.device()));
     }
     let (storage, layout) = tensor.storage_and_layout();
-    let (start, end) = contiguous(op, tensor.dtype(), layout)?;
-    Ok(Floats {
-        storage,
-        start,
-        len: end - start,
+    Ok(match rows_of(op, tensor.dtype(), layout)? {
+        Rows::One(start, len) => Floats::Borrowed {
+            storage,
+            start,
+            len,
+        },
+        Rows::Many(starts, width) => {
+            let mut copy = Vec::with_capacity(layout.shape().elem_count());
+            if let Storage::Cpu(CpuStorage::F32(values)) = &*storage {
+                for start in starts {
+                    copy.extend_from_slice(&values[start..start + width]);
+                }
+            }
+            Floats::Copied(copy)
+        }
     })
 }
 
@@ -82,10 +102,13 @@ pub(super) fn rows(op: &'static str, name: &str, tensor: &Tensor, width: usize) 
     }
 }
 
-/// Runs `change` on the values of a contiguous `f32` CPU tensor, in place; views of the same arena see the change.
+/// Runs `change` on the values of an `f32` CPU tensor, in place; views of the same arena see the change.
+///
+/// The storage is locked meanwhile: `change` must not touch tensors that share it. A view with other strides than its shape has
+/// is copied, changed, and copied back.
 ///
 /// # Errors
-/// When the tensor lies on another device than the CPU, is not `f32`, or is not contiguous.
+/// When the tensor lies on another device than the CPU, is not `f32`, or its last dimension is not contiguous.
 pub fn update<R>(
     op: &'static str,
     tensor: &Tensor,
@@ -106,6 +129,25 @@ pub fn update<R>(
     }
 }
 
+/// Writes `values` into an `f32` CPU tensor, which may be a view of columns.
+///
+/// # Errors
+/// As [`update`], and when the counts differ.
+#[allow(
+    dead_code,
+    reason = "for ops that write into columns of a joint buffer"
+)]
+pub(super) fn write_view(op: &'static str, tensor: &Tensor, values: &[f32]) -> Result<()> {
+    if tensor.elem_count() != values.len() {
+        bail!(
+            "{op}: {} values for a view of {:?}",
+            values.len(),
+            tensor.dims()
+        );
+    }
+    update(op, tensor, |view| view.copy_from_slice(values))
+}
+
 struct Update<F, R> {
     op: &'static str,
     change: Cell<Option<F>>,
@@ -118,10 +160,24 @@ impl<R, F: FnOnce(&mut [f32]) -> R> InplaceOp1 for Update<F, R> {
     }
 
     fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
-        let (start, end) = contiguous(self.op, storage_dtype(storage), layout)?;
-        if let (CpuStorage::F32(values), Some(change)) = (storage, self.change.take()) {
-            self.result.set(Some(change(&mut values[start..end])));
-        }
+        let rows = rows_of(self.op, storage_dtype(storage), layout)?;
+        let (CpuStorage::F32(values), Some(change)) = (storage, self.change.take()) else {
+            return Ok(());
+        };
+        self.result.set(Some(match rows {
+            Rows::One(start, len) => change(&mut values[start..start + len]),
+            Rows::Many(starts, width) => {
+                let mut copy = Vec::with_capacity(layout.shape().elem_count());
+                for start in &starts {
+                    copy.extend_from_slice(&values[*start..*start + width]);
+                }
+                let result = change(&mut copy);
+                for (start, row) in starts.iter().zip(copy.chunks_exact(width)) {
+                    values[*start..*start + width].copy_from_slice(row);
+                }
+                result
+            }
+        }));
         Ok(())
     }
 }
@@ -130,18 +186,41 @@ fn storage_dtype(storage: &CpuStorage) -> DType {
     candle_core::backend::BackendStorage::dtype(storage)
 }
 
-fn contiguous(op: &'static str, dtype: DType, layout: &Layout) -> Result<(usize, usize)> {
+/// Where the values of a tensor lie in its storage.
+enum Rows {
+    /// One run: its start and length.
+    One(usize, usize),
+    /// Runs of equal length: their starts and that length.
+    Many(Vec<usize>, usize),
+}
+
+fn rows_of(op: &'static str, dtype: DType, layout: &Layout) -> Result<Rows> {
     if dtype != DType::F32 {
         bail!("{op}: expected f32 on the CPU, found {}", dtype.as_str());
     }
-    match layout.contiguous_offsets() {
-        Some(offsets) => Ok(offsets),
-        None => bail!(
-            "{op}: expected a contiguous tensor, found strides {:?} for {:?}",
+    if let Some((start, end)) = layout.contiguous_offsets() {
+        return Ok(Rows::One(start, end - start));
+    }
+    let (Some((width, leading)), Some((stride, strides))) =
+        (layout.dims().split_last(), layout.stride().split_last())
+    else {
+        bail!("{op}: expected a tensor of at least one dimension");
+    };
+    if *width > 1 && *stride != 1 {
+        bail!(
+            "{op}: expected a contiguous last dimension, found strides {:?} for {:?}",
             layout.stride(),
             layout.dims()
-        ),
+        );
     }
+    let mut starts = vec![layout.start_offset()];
+    for (dim, stride) in leading.iter().zip(strides) {
+        starts = starts
+            .iter()
+            .flat_map(|start| (0..*dim).map(move |index| start + index * stride))
+            .collect();
+    }
+    Ok(Rows::Many(starts, *width))
 }
 
 /// Adds the partial sums of blocks, in their order, to `sum`.
@@ -168,5 +247,33 @@ pub fn retain_heap() {
             libc::mallopt(libc::M_TOP_PAD, 64 << 20);
             libc::mallopt(libc::M_ARENA_MAX, 1); // arenas of threads give memory back whatever the threshold
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device, Tensor};
+
+    use super::{read, update, write_view};
+
+    #[test]
+    fn columns_of_a_joint_buffer_are_read_and_written() {
+        let joint = Tensor::arange(0f32, 12.0, &Device::Cpu).unwrap();
+        let joint = joint.reshape((3, 4)).unwrap();
+        let view = joint.narrow(1, 1, 2).unwrap();
+        assert_eq!(&*read("test", &view).unwrap(), [1., 2., 5., 6., 9., 10.]);
+        update("test", &view, |values| values[0] = 50.0).unwrap();
+        write_view("test", &joint.narrow(1, 3, 1).unwrap(), &[-1., -2., -3.]).unwrap();
+        assert_eq!(
+            joint.to_vec2::<f32>().unwrap(),
+            [[0., 50., 2., -1.], [4., 5., 6., -2.], [8., 9., 10., -3.]]
+        );
+        assert!(write_view("test", &view, &[0.0]).is_err());
+    }
+
+    #[test]
+    fn a_transposed_matrix_is_refused() {
+        let x = Tensor::zeros((3, 4), DType::F32, &Device::Cpu).unwrap();
+        assert!(read("test", &x.t().unwrap()).is_err());
     }
 }

@@ -12,11 +12,12 @@ mod gates;
 mod reduce;
 mod rms_norm;
 mod rope;
+mod transfer;
 
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Result, Tensor};
-use trestle::ops::kernel_times;
+use trestle::ops::{device, kernel_times};
 
 /// Peak of the H100 SXM's memory, bytes a second, by its datasheet.
 const PEAK: f64 = 3.35e12;
@@ -40,7 +41,7 @@ fn tolerance_of_sum(n: usize) -> f64 {
 
 /// The first GPU, or a test that says it ran on none.
 fn gpu() -> Device {
-    Device::new_cuda(0).expect("this test runs on a machine with a GPU")
+    device::open(0).expect("this test runs on a machine with a GPU")
 }
 
 /// Values in -2..2, different for each `salt`, that are exact in bf16.

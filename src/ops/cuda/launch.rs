@@ -1,6 +1,7 @@
 //! The one way to start a kernel, and the tensors that it writes.
 
 use candle_core::cuda_backend::cudarc::driver::result::memset_d8_async;
+use candle_core::cuda_backend::cudarc::driver::sys::CUfunction_attribute;
 use candle_core::cuda_backend::cudarc::driver::{
     CudaSlice, CudaStream, DevicePtr, DevicePtrMut, DeviceRepr, LaunchConfig, PushKernelArg,
 };
@@ -13,21 +14,29 @@ use half::bf16;
 
 use super::{function, timing};
 
+/// Bytes of shared memory that a launch has without asking for more.
+const UNASKED_SHARED: u32 = 48 * 1024;
 /// Threads of a block, where a kernel file says nothing else.
 const THREADS: usize = 256;
 
-/// One argument of a kernel. Tensors must be contiguous; whether a kernel reads or writes one, its file says.
+/// One argument of a kernel. Tensors must be contiguous, views excepted; whether a kernel reads or writes one, its file says.
+#[allow(dead_code, reason = "not every op takes views yet")]
 pub(in crate::ops) enum Argument<'a> {
     /// A tensor of the launch's element type.
     Values(&'a Tensor),
     /// A tensor of another type, which the kernel fixes.
     Typed(DType, &'a Tensor),
+    /// A tensor of the launch's element type of which only the last dimension must be contiguous, as columns of a joint buffer are.
+    /// The kernel takes its strides as well: [`row_stride`] or [`head_strides`].
+    View(&'a Tensor),
     /// A null pointer: the kernel goes without.
     Absent,
     /// A count or an index.
     Int(usize),
     /// A factor.
     Float(f32),
+    /// A factor in double precision.
+    Double(f64),
 }
 
 /// [`Argument`] as the driver takes it.
@@ -35,6 +44,7 @@ enum Word {
     Pointer(u64),
     Int(i64),
     Float(f32),
+    Double(f64),
 }
 
 /// Starts `{name}_{bf16|f32}` of `kernels/{file}.cu` on the device and for the element type of `like`; an empty grid starts nothing.
@@ -61,20 +71,30 @@ pub(in crate::ops) fn launch(
         return Ok(());
     }
     let kernel = function(device, file, &format!("{name}_{suffix}"))?;
+    if config.shared_mem_bytes > UNASKED_SHARED {
+        let attribute = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        kernel
+            .set_attribute(attribute, config.shared_mem_bytes as i32)
+            .w()?;
+    }
     let stream = device.cuda_stream();
     let words = arguments
         .iter()
         .map(|argument| {
             Ok(match argument {
                 Argument::Values(tensor) => {
-                    Word::Pointer(pointer(file, &stream, tensor, like.dtype())?)
+                    Word::Pointer(pointer(file, &stream, tensor, like.dtype(), Form::Packed)?)
                 }
                 Argument::Typed(dtype, tensor) => {
-                    Word::Pointer(pointer(file, &stream, tensor, *dtype)?)
+                    Word::Pointer(pointer(file, &stream, tensor, *dtype, Form::Packed)?)
+                }
+                Argument::View(tensor) => {
+                    Word::Pointer(pointer(file, &stream, tensor, like.dtype(), Form::Rows)?)
                 }
                 Argument::Absent => Word::Pointer(0),
                 Argument::Int(value) => Word::Int(*value as i64),
                 Argument::Float(value) => Word::Float(*value),
+                Argument::Double(value) => Word::Double(*value),
             })
         })
         .collect::<Result<Vec<_>>>()?;
@@ -84,6 +104,7 @@ pub(in crate::ops) fn launch(
             Word::Pointer(value) => launch.arg(value),
             Word::Int(value) => launch.arg(value),
             Word::Float(value) => launch.arg(value),
+            Word::Double(value) => launch.arg(value),
         };
     }
     timing::around(&stream, name, || {
@@ -176,7 +197,53 @@ fn uninitialised<T: CudaDType + DeviceRepr>(device: &CudaDevice, shape: Shape) -
     ))
 }
 
-fn device(tensor: &Tensor) -> Result<&CudaDevice> {
+/// Elements from one row of a view to the next: the stride of the first dimension, the others being packed among themselves.
+///
+/// # Errors
+/// When the dimensions after the first are not packed.
+#[allow(dead_code, reason = "not every op takes views yet")]
+pub(in crate::ops) fn row_stride(view: &Tensor) -> Result<usize> {
+    let (dims, strides) = (view.dims(), view.stride());
+    let mut packed = 1;
+    for (dim, stride) in dims.iter().zip(strides).skip(1).rev() {
+        if *dim != 1 && *stride != packed {
+            bail!("expected packed rows, found strides {strides:?} for {dims:?}");
+        }
+        packed *= dim;
+    }
+    Ok(match (dims.first(), strides.first()) {
+        (Some(rows), Some(stride)) if *rows > 1 => *stride,
+        _ => packed,
+    })
+}
+
+/// Elements from one row of a view `[N, H, D]` to the next, and from one head to the next.
+///
+/// # Errors
+/// When the view has not three dimensions or the last one is not contiguous.
+#[allow(dead_code, reason = "not every op takes views yet")]
+pub(in crate::ops) fn head_strides(view: &Tensor) -> Result<(usize, usize)> {
+    let (rows, heads, width) = view.dims3()?;
+    let strides = view.stride();
+    if width > 1 && strides[2] != 1 {
+        bail!(
+            "expected contiguous heads, found strides {strides:?} for {:?}",
+            view.dims()
+        );
+    }
+    let head = if heads > 1 { strides[1] } else { width };
+    let row = if rows > 1 { strides[0] } else { heads * head };
+    Ok((row, head))
+}
+
+/// Major and minor number of the GPU that `like` lies on, for the choice between kernels.
+#[allow(dead_code, reason = "not every op has kernels to choose from")]
+pub(in crate::ops) fn compute_capability(like: &Tensor) -> Result<(i32, i32)> {
+    let stream = device(like)?.cuda_stream();
+    stream.context().compute_capability().w()
+}
+
+pub(in crate::ops) fn device(tensor: &Tensor) -> Result<&CudaDevice> {
     match tensor.device() {
         Device::Cuda(device) => Ok(device),
         device => bail!(
@@ -186,7 +253,23 @@ fn device(tensor: &Tensor) -> Result<&CudaDevice> {
     }
 }
 
-fn pointer(file: &str, stream: &CudaStream, tensor: &Tensor, dtype: DType) -> Result<u64> {
+/// How the values of an argument may lie.
+#[derive(Clone, Copy)]
+pub(in crate::ops) enum Form {
+    /// One after the other.
+    Packed,
+    /// The last dimension one after the other, the others with strides of their own.
+    Rows,
+}
+
+/// The address of the first value of `tensor`, after the checks of its place, type, form and bounds.
+pub(in crate::ops) fn pointer(
+    file: &str,
+    stream: &CudaStream,
+    tensor: &Tensor,
+    dtype: DType,
+    form: Form,
+) -> Result<u64> {
     let (storage, layout) = tensor.storage_and_layout();
     let Storage::Cuda(storage) = &*storage else {
         bail!("{file}: expected all tensors on the same CUDA device")
@@ -202,10 +285,10 @@ fn pointer(file: &str, stream: &CudaStream, tensor: &Tensor, dtype: DType) -> Re
         )
     }
     match dtype {
-        DType::F32 => address::<f32>(file, stream, storage, layout),
-        DType::BF16 => address::<bf16>(file, stream, storage, layout),
-        DType::F64 => address::<f64>(file, stream, storage, layout),
-        DType::U32 => address::<u32>(file, stream, storage, layout),
+        DType::F32 => address::<f32>(file, stream, storage, layout, form),
+        DType::BF16 => address::<bf16>(file, stream, storage, layout, form),
+        DType::F64 => address::<f64>(file, stream, storage, layout, form),
+        DType::U32 => address::<u32>(file, stream, storage, layout, form),
         dtype => bail!("{file}: no kernel takes {}", dtype.as_str()),
     }
 }
@@ -215,15 +298,51 @@ fn address<T: CudaDType + DeviceRepr>(
     stream: &CudaStream,
     storage: &CudaStorage,
     layout: &Layout,
+    form: Form,
 ) -> Result<u64> {
-    let Some((start, end)) = layout.contiguous_offsets() else {
+    let range = match form {
+        Form::Packed => layout.contiguous_offsets(),
+        Form::Rows => row_offsets(layout),
+    };
+    let Some((start, end)) = range else {
         bail!(
-            "{file}: expected a contiguous tensor, found strides {:?} for {:?}",
+            "{file}: expected {}, found strides {:?} for {:?}",
+            match form {
+                Form::Packed => "a contiguous tensor",
+                Form::Rows => "a contiguous last dimension",
+            },
             layout.stride(),
             layout.dims()
         )
     };
-    let slice = storage.as_cuda_slice::<T>()?.slice(start..end);
+    let slice = storage.as_cuda_slice::<T>()?;
+    let Some(slice) = slice.try_slice(start..end) else {
+        bail!(
+            "{file}: values {start} to {end} of a tensor of {}",
+            slice.len()
+        )
+    };
     let (pointer, _recorded) = slice.device_ptr(stream);
     Ok(pointer)
+}
+
+/// The first value of a view and the end of its last, when its last dimension is contiguous.
+fn row_offsets(layout: &Layout) -> Option<(usize, usize)> {
+    let (dims, strides) = (layout.dims(), layout.stride());
+    let start = layout.start_offset();
+    if let (Some(width), Some(stride)) = (dims.last(), strides.last())
+        && *width > 1
+        && *stride != 1
+    {
+        return None;
+    }
+    if dims.contains(&0) {
+        return Some((start, start));
+    }
+    let last: usize = dims
+        .iter()
+        .zip(strides)
+        .map(|(dim, stride)| (dim - 1) * stride)
+        .sum();
+    Some((start, start + last + 1))
 }
