@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+import tune
 from train import allow_fla, versions
 
 
@@ -114,6 +115,7 @@ def main():
     parser.add_argument("--kv-heads", type=int, default=2)
     parser.add_argument("--only", choices=["delta", "attention"])
     a = parser.parse_args()
+    tune.environment()
     torch.manual_seed(1)
     result = {
         "kernels": {},

@@ -11,7 +11,6 @@ driver (`reserved`), and what the driver says the device holds in all (`driver`)
 """
 import argparse
 import json
-import os
 import platform
 import statistics
 import sys
@@ -19,6 +18,8 @@ import time
 
 import torch
 import torch.nn.functional as F
+
+import tune
 
 LAMBDA, CLIP, LR = 0.1, 1.0, 1e-4
 IGNORED = -100
@@ -52,16 +53,17 @@ def allow_fla():
     return refused
 
 
-def geometry(size):
+def geometry(size, layers=None):
+    """The config of a size, or of its first `layers` layers."""
     from transformers.models.qwen3_5.configuration_qwen3_5 import Qwen3_5TextConfig
 
-    layers, hidden, mlp, heads, kv_heads, key_heads, value_heads = SIZES[size]
+    depth, hidden, mlp, heads, kv_heads, key_heads, value_heads = SIZES[size]
     toy = size == "toy"
     config = Qwen3_5TextConfig(
         vocab_size=512 if toy else 248320,
         hidden_size=hidden,
         intermediate_size=mlp,
-        num_hidden_layers=layers,
+        num_hidden_layers=layers or depth,
         num_attention_heads=heads,
         num_key_value_heads=kv_heads,
         head_dim=64 if toy else 256,
@@ -156,7 +158,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", default="cuda")
     a = parser.parse_args()
-    os.environ.setdefault("TRITON_CACHE_AUTOTUNING", "1")
+    tune.environment()
     begin = time.perf_counter()
     refusal_lifted = False
     if a.mode == "plain":
