@@ -1,11 +1,11 @@
 //! Samples of a process and the host it runs on.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
-use super::Gpu;
-use super::gpu::Gpus;
+use super::gpu::{Gpus, Source};
 use crate::base::Bytes;
 
 /// What one process uses.
@@ -22,6 +22,8 @@ pub struct Process {
 pub struct Host {
     /// Memory in use.
     pub memory_used: Bytes,
+    /// Memory that a process could get without swapping.
+    pub memory_free: Bytes,
     /// Memory in all.
     pub memory_total: Bytes,
     /// Processor time since the last sample in percent of all cores.
@@ -37,15 +39,17 @@ pub struct Sample {
     pub process: Option<Process>,
     /// The machine; `None` where the system does not say.
     pub host: Option<Host>,
-    /// Its NVIDIA GPUs; none without a driver.
-    pub gpus: Vec<Gpu>,
+    /// Its NVIDIA GPUs, or why there are none.
+    pub gpus: Gpus,
+    /// How long the sample took.
+    pub cost: Duration,
 }
 
 /// Takes samples; rates are those since the last one, and 0 in the first.
 #[derive(Debug)]
 pub struct Sampler {
     system: Option<System>,
-    gpus: Gpus,
+    gpus: Source,
 }
 
 impl Default for Sampler {
@@ -59,24 +63,35 @@ impl Sampler {
     pub fn new() -> Self {
         Self {
             system: System::new().ok(),
-            gpus: Gpus::find(),
+            gpus: Source::find(),
         }
     }
 
     /// The machine now, with the process `pid` if it lives on it.
-    pub fn sample(&mut self, pid: Option<u32>) -> Sample {
+    ///
+    /// Takes about 40 ms a GPU with `traffic`, the counters of the bus, and one or two without.
+    pub fn sample(&mut self, pid: Option<u32>, traffic: bool) -> Sample {
+        let start = Instant::now();
         let mut sample = Sample {
             process: None,
             host: None,
-            gpus: self.gpus.sample(),
+            gpus: self.gpus.sample(traffic),
+            cost: Duration::ZERO,
         };
+        self.system(pid, &mut sample);
+        sample.cost = start.elapsed();
+        sample
+    }
+
+    fn system(&mut self, pid: Option<u32>, sample: &mut Sample) {
         let Some(system) = &mut self.system else {
-            return sample;
+            return;
         };
         system.refresh_memory();
         system.refresh_cpu_usage();
         sample.host = Some(Host {
             memory_used: Bytes(system.used_memory()),
+            memory_free: Bytes(system.available_memory()),
             memory_total: Bytes(system.total_memory()),
             cpu_percent: system.global_cpu_usage(),
             cores: system.cpus().len(),
@@ -92,7 +107,6 @@ impl Sampler {
                 cpu_percent: p.cpu_usage(),
             });
         }
-        sample
     }
 }
 
@@ -111,13 +125,29 @@ mod tests {
     #[test]
     fn this_process_and_its_machine_are_seen() {
         let mut sampler = Sampler::new();
-        let sample = sampler.sample(Some(std::process::id()));
+        let sample = sampler.sample(Some(std::process::id()), true);
         let process = sample.process.expect("this process lives");
         assert!(process.resident.0 > 1 << 20);
         let host = sample.host.expect("this machine says what it has");
         assert!(host.memory_total > host.memory_used && host.cores > 0);
+        assert!(host.memory_free.0 > 0 && host.memory_free <= host.memory_total);
+        assert!(sample.cost < Duration::from_secs(5));
         let resident = resident_bytes();
         assert!(resident > process.resident.0 / 2 && resident < process.resident.0 * 2);
+    }
+
+    #[test]
+    fn a_machine_without_a_driver_says_so() {
+        let first = Sampler::new().sample(None, false);
+        let second = Sampler::new().sample(None, false);
+        match (first.gpus, second.gpus) {
+            (Ok(gpus), Ok(again)) => assert_eq!(gpus.len(), again.len()),
+            (Err(why), Err(again)) => {
+                assert!(why.contains("NVIDIA driver"), "{why}");
+                assert_eq!(why, again);
+            }
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
@@ -126,6 +156,6 @@ mod tests {
             .spawn()
             .expect("`true` starts");
         child.wait().expect("`true` ends");
-        assert_eq!(Sampler::new().sample(Some(child.id())).process, None);
+        assert_eq!(Sampler::new().sample(Some(child.id()), false).process, None);
     }
 }

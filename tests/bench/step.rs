@@ -141,7 +141,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     for number in 1..=options.steps {
         let start = Instant::now();
         parameters.zero_grads()?;
-        let output = model.forward_backward(&file.batch, &LossScales::default())?.read()?;
+        let output = model
+            .forward_backward(&file.batch, &LossScales::default())?
+            .read()?;
         update(parameters, &m, &v, number as u64)?;
         seconds.push(start.elapsed().as_secs_f64());
         let all = std::iter::once(&output.main).chain(&output.mtp);

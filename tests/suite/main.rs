@@ -16,4 +16,5 @@ mod recipe;
 mod run;
 mod screens;
 mod spec;
+mod telemetry;
 mod train;
