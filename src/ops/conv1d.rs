@@ -2,8 +2,10 @@
 //!
 //! Tap `W - 1` is the current token; before the begin of each sequence there are zeros. With `c` the convolution and
 //! `dc = dy silu'(c)`: `dx[s] = sum_j w[j] dc[s + W - 1 - j]` within the sequence, `dw[j] += sum_t dc[t] x[t - W + 1 + j]`.
-//! `c` is computed again, not saved. The `linear` pair is the same without `SiLU`.
+//! `c` is computed again, not saved. The `linear` pair is the same without `SiLU`. `x` and `dx` may be columns of a joint projection.
 
+#[cfg(feature = "cuda")]
+mod cuda;
 mod reference;
 
 use candle_core::{Result, Tensor};
@@ -33,6 +35,28 @@ pub fn backward(
     run_backward(dy, x, w, cu_seqlens, dw, Activation::Silu)
 }
 
+/// As [`backward`], with the gradient of the input written into `dx`.
+///
+/// # Shapes
+/// `dx [N, C]`, its last dimension contiguous
+pub fn backward_into(
+    dy: &Tensor,
+    x: &Tensor,
+    w: &Tensor,
+    cu_seqlens: &CuSeqlens,
+    dw: &Tensor,
+    dx: &Tensor,
+) -> Result<()> {
+    let taps = check_backward(dy, x, w, cu_seqlens, dw)?;
+    host::check("conv1d", "dx", dx, x.dims())?;
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() {
+        return cuda::backward(dy, x, w, cu_seqlens, dw, dx, Activation::Silu);
+    }
+    let values = reference_backward(dy, x, w, taps, cu_seqlens, dw, Activation::Silu)?;
+    host::write_view("conv1d", dx, &values)
+}
+
 /// The convolution alone.
 ///
 /// # Shapes
@@ -57,6 +81,10 @@ pub fn linear_backward(
 
 fn run(x: &Tensor, w: &Tensor, cu_seqlens: &CuSeqlens, activation: Activation) -> Result<Tensor> {
     let taps = check(x, w, cu_seqlens)?;
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() {
+        return cuda::forward(x, w, cu_seqlens, activation);
+    }
     let y = reference::forward(
         &host::read("conv1d", x)?,
         &host::read("conv1d", w)?,
@@ -75,18 +103,47 @@ fn run_backward(
     dw: &Tensor,
     activation: Activation,
 ) -> Result<Tensor> {
-    let taps = check(x, w, cu_seqlens)?;
-    host::check("conv1d", "dy", dy, x.dims())?;
-    host::check("conv1d", "dw", dw, w.dims())?;
+    let taps = check_backward(dy, x, w, cu_seqlens, dw)?;
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() {
+        let dx = crate::ops::cuda::output(x, x.dtype(), x.shape())?;
+        cuda::backward(dy, x, w, cu_seqlens, dw, &dx, activation)?;
+        return Ok(dx);
+    }
+    let dx = reference_backward(dy, x, w, taps, cu_seqlens, dw, activation)?;
+    host::tensor(dx, x.shape())
+}
+
+fn reference_backward(
+    dy: &Tensor,
+    x: &Tensor,
+    w: &Tensor,
+    taps: usize,
+    cu_seqlens: &CuSeqlens,
+    dw: &Tensor,
+    activation: Activation,
+) -> Result<Vec<f32>> {
     let (dy, values, w) = (
         host::read("conv1d", dy)?,
         host::read("conv1d", x)?,
         host::read("conv1d", w)?,
     );
-    let dx = host::update("conv1d", dw, |dw| {
+    host::update("conv1d", dw, |dw| {
         reference::backward(&dy, &values, &w, taps, cu_seqlens, activation, dw)
-    })?;
-    host::tensor(dx, x.shape())
+    })
+}
+
+fn check_backward(
+    dy: &Tensor,
+    x: &Tensor,
+    w: &Tensor,
+    cu_seqlens: &CuSeqlens,
+    dw: &Tensor,
+) -> Result<usize> {
+    let taps = check(x, w, cu_seqlens)?;
+    host::check("conv1d", "dy", dy, x.dims())?;
+    host::check("conv1d", "dw", dw, w.dims())?;
+    Ok(taps)
 }
 
 fn check(x: &Tensor, w: &Tensor, cu_seqlens: &CuSeqlens) -> Result<usize> {
