@@ -2,12 +2,14 @@
 //
 //   j < R:        y_j = x_j cos[n,j] - x_{j+R} sin[n,j] sign          y_{j+R} = x_{j+R} cos[n,j] + x_j sin[n,j] sign
 //   d >= 2 R:     y_d = x_d
+//   angles:       cos, sin of position[row(j), n] * frequency[j]; row(j): 1 (height) for j = 1, 4, 7, ... below 3 height, 2 (width) for
+//                 j = 2, 5, 8, ... below 3 width, else 0 (time)
 //
-// shapes    x, y [N, H, D] bf16 or f32, contiguous; cos, sin [N, R] f32, from the three rows of positions; 2 R <= D
-// launch    block 256, 16 bytes of the output a thread
+// shapes    x, y [N, H, D] bf16 or f32, contiguous; cos, sin [N, R] f32; 2 R <= D; positions [3, N] u32, frequencies [R] f32
+// launch    block 256, 16 bytes of the output a thread; angles: one a thread
 // traffic   2 N H D elements: memory-bound; the partner of a rotated value and the table hit the cache
-// numerics  f32, one rounding at the store
-// compare   src/ops/rope/reference.rs
+// numerics  f32, one rounding at the store; angles in f64, as far as the product goes exact, rounded to f32 at the end
+// compare   src/ops/rope/reference.rs, src/ops/rope.rs
 #include "block.cuh"
 
 template <typename T>
@@ -33,6 +35,17 @@ __device__ __forceinline__ void rotate(const T* x, const float* cos, const float
         }
         store(y + i, v);
     });
+}
+
+extern "C" __global__ void rope_angles_f32(const uint32_t* positions, const float* frequencies, float* cos, float* sin, int64_t N,
+                                           int64_t R, int64_t height, int64_t width) {
+    const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= N * R) return;
+    const int64_t n = i / R, j = i - n * R;
+    const int row = j % 3 == 1 && j < 3 * height ? 1 : j % 3 == 2 && j < 3 * width ? 2 : 0;
+    double s, c;
+    sincos((double)positions[row * N + n] * (double)frequencies[j], &s, &c);
+    cos[i] = (float)c, sin[i] = (float)s;
 }
 
 #define ROPE(T, SUFFIX)                                                                                                              \

@@ -31,6 +31,7 @@ pub mod gated_delta;
 pub mod gated_norm;
 pub mod gdn_gates;
 pub mod linear;
+pub mod qk_norm_rope;
 pub mod reduce;
 pub mod rms_norm;
 pub mod rope;

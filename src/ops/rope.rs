@@ -8,19 +8,29 @@
 mod cuda;
 mod reference;
 
+use std::sync::{Arc, OnceLock};
+
 use candle_core::{Result, Tensor, bail};
 
 use super::host;
 
-/// Cosine and sine of every token and frequency, made once per batch.
+/// Cosine and sine of every token and frequency, made once per batch: on the CPU when first asked for, on a GPU from the positions.
+/// Clones share them.
 #[derive(Debug, Clone)]
 pub struct Table {
-    cos: Vec<f32>, // [N, rotary / 2]
-    sin: Vec<f32>,
+    positions: Arc<[Vec<i64>; 3]>,
+    sections: [usize; 3],
     inverse_frequencies: Vec<f32>,
     tokens: usize,
+    host: Arc<OnceLock<Angles>>,
     #[cfg(feature = "cuda")]
     resident: cuda::Resident,
+}
+
+#[derive(Debug)]
+struct Angles {
+    cos: Vec<f32>, // [N, rotary / 2]
+    sin: Vec<f32>,
 }
 
 impl Table {
@@ -56,26 +66,51 @@ impl Table {
         let inverse_frequencies: Vec<f32> = (0..half)
             .map(|j| 1.0 / (theta as f32).powf(2.0 * j as f32 / rotary_dim as f32))
             .collect();
-        let (mut cos, mut sin) = (
-            Vec::with_capacity(tokens * half),
-            Vec::with_capacity(tokens * half),
-        );
-        for ((time, height), width) in time.iter().zip(height).zip(width) {
-            let positions = [time, height, width];
-            for (j, frequency) in inverse_frequencies.iter().enumerate() {
-                let angle = *positions[row(j, sections)] as f64 * f64::from(*frequency);
-                cos.push(angle.cos() as f32);
-                sin.push(angle.sin() as f32);
-            }
-        }
         Ok(Self {
-            cos,
-            sin,
+            positions: Arc::new(position_ids.clone()),
+            sections,
             inverse_frequencies,
             tokens,
+            host: Arc::default(),
             #[cfg(feature = "cuda")]
-            resident: cuda::Resident::new(),
+            resident: cuda::Resident::default(),
         })
+    }
+
+    /// Cosines and sines on the CPU.
+    fn angles(&self) -> &Angles {
+        self.host.get_or_init(|| {
+            let values = self.tokens * self.inverse_frequencies.len();
+            let (mut cos, mut sin) = (Vec::with_capacity(values), Vec::with_capacity(values));
+            for token in 0..self.tokens {
+                for (j, frequency) in self.inverse_frequencies.iter().enumerate() {
+                    let position = self.positions[row(j, self.sections)][token];
+                    let angle = position as f64 * f64::from(*frequency);
+                    cos.push(angle.cos() as f32);
+                    sin.push(angle.sin() as f32);
+                }
+            }
+            Angles { cos, sin }
+        })
+    }
+
+    /// Cosines and sines on the device of `like`, `[N, rotary_dim / 2]` f32 each.
+    #[cfg(feature = "cuda")]
+    pub(super) fn resident(&self, like: &Tensor) -> Result<(Tensor, Tensor)> {
+        cuda::resident(self, like)
+    }
+
+    /// Fails unless `x [N, H, D]` fits the table; returns its dimensions.
+    pub(super) fn check(&self, op: &str, x: &Tensor) -> Result<(usize, usize, usize)> {
+        let (n, h, d) = x.dims3()?;
+        if n != self.tokens || d < self.rotary_dim() {
+            bail!(
+                "{op}: x is [{n}, {h}, {d}], the table has {} tokens and a width of {}",
+                self.tokens,
+                self.rotary_dim()
+            );
+        }
+        Ok((n, h, d))
     }
 
     /// The width that is rotated.
@@ -90,12 +125,12 @@ impl Table {
 
     /// Cosines, `[N, rotary_dim / 2]`.
     pub fn cos(&self) -> &[f32] {
-        &self.cos
+        &self.angles().cos
     }
 
     /// Sines, `[N, rotary_dim / 2]`.
     pub fn sin(&self) -> &[f32] {
-        &self.sin
+        &self.angles().sin
     }
 }
 
@@ -125,14 +160,7 @@ pub fn backward(dy: &Tensor, table: &Table) -> Result<Tensor> {
 }
 
 fn rotate(x: &Tensor, table: &Table, sign: f32) -> Result<Tensor> {
-    let (n, h, d) = x.dims3()?;
-    if n != table.tokens || d < table.rotary_dim() {
-        bail!(
-            "rope: x is [{n}, {h}, {d}], the table has {} tokens and a width of {}",
-            table.tokens,
-            table.rotary_dim()
-        );
-    }
+    let (n, h, d) = table.check("rope", x)?;
     #[cfg(feature = "cuda")]
     if x.device().is_cuda() {
         return cuda::rotate(x, table, sign, h, d);

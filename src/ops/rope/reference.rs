@@ -7,6 +7,7 @@ use crate::ops::host::BLOCK_ROWS;
 
 pub(super) fn rotate(x: &[f32], table: &Table, sign: f32, h: usize, d: usize) -> Vec<f32> {
     let half = table.rotary_dim() / 2;
+    let angles = table.angles();
     let mut y = vec![0f32; x.len()];
     let block = BLOCK_ROWS * h * d;
     y.par_chunks_mut(block)
@@ -20,8 +21,8 @@ pub(super) fn rotate(x: &[f32], table: &Table, sign: f32, h: usize, d: usize) ->
             {
                 let token = index * BLOCK_ROWS + row;
                 let (cos, sin) = (
-                    &table.cos[token * half..][..half],
-                    &table.sin[token * half..][..half],
+                    &angles.cos[token * half..][..half],
+                    &angles.sin[token * half..][..half],
                 );
                 for (y, x) in y.chunks_exact_mut(d).zip(x.chunks_exact(d)) {
                     rotate_head(y, x, cos, sin, sign);
