@@ -7,172 +7,269 @@
 //   dw[d]  += sum_n dy[n,d] * h[n,d] * r[n]
 //
 // shapes    x, residual, h, y, dy, dh, dx [N, D] bf16 or f32, contiguous; w [D] of the same type; dw partials [R, D] f32
-// launch    forward: block 256, a warp a row, any D
-//           backward: R blocks of 256 with a run of rows each; `warp`: a warp a row, 8 D floats of shared memory; `block`: the block
-//           a row, D floats. The sums of a block go to its row of the partials, which reduce.cu adds up in order
-// traffic   forward 2 N D elements (4 with the residual), backward 3 N D (4 with dh): memory-bound; rows up to 128 vectors of 16
-//           bytes stay in registers between the two passes, longer ones hit the cache
+// launch    block 256. Forward: grid ceil(N / 8), a warp a row, `kept_V`: of up to 32 V vectors of 16 bytes, in registers. Backward: R blocks with a run of rows each. `kept_V_S`: S warps share a
+//           row, D is at most 32 V S vectors of 16 bytes and lies in registers, as do the sums of dw; 8 D / S floats of shared memory.
+//           `any`: the block a row, D floats of shared memory. reduce.cu adds up the partials in order
+// traffic   forward 2 N D elements (4 with the residual), backward 3 N D (4 with dh): memory-bound
 // numerics  sums in f32 in a fixed order, one rounding at the store; the norm is of the rounded h; the backward computes r again
 // compare   src/ops/rms_norm/reference.rs
-#include "block.cuh"
+#include "packs.cuh"
 
-constexpr int CACHED = 4;  // vectors of a row that a thread keeps in registers
+// `h` of one vector, as it is rounded.
+template <typename T, int W> __device__ __forceinline__ void add(Pack<T, W>& x, const Pack<T, W>& residual) {
+    if constexpr (W * sizeof(T) == 16 && sizeof(T) == 2) {
+#pragma unroll
+        for (int k = 0; k < W; k += 2) {
+            const __nv_bfloat162 sum = __floats2bfloat162_rn(x[k] + residual[k], x[k + 1] + residual[k + 1]);
+            x.words[k / 2] = *reinterpret_cast<const uint32_t*>(&sum);
+        }
+    } else if constexpr (sizeof(T) == 4) {
+#pragma unroll
+        for (int k = 0; k < W; k++) x.words[k] = __float_as_uint(x[k] + residual[k]);
+    } else {
+        x.words[0] = __float_as_uint(to_float(from_float<T>(x[0] + residual[0]))) >> 16;
+    }
+}
 
-template <int W, typename T>
-__device__ __forceinline__ void forward_row(const T* x, const T* residual, const T* w, T* h, T* y, int64_t row, int64_t D, float eps) {
-    const int lane = threadIdx.x % 32;
-    const int64_t packs = D / W;
-    float kept[CACHED][W];
+// Rows of up to 32 V vectors, in registers.
+template <int V, typename T>
+__device__ __forceinline__ void forward_kept(const T* x, const T* residual, const T* w, T* h, T* y, int64_t D, float eps) {
+    constexpr int W = WIDTH<T>;
+    const int lane = threadIdx.x % 32, packs = D / W;
+    Pack<T, W> v[V], other[V];
+#pragma unroll
+    for (int p = 0; p < V; p++)
+        if (lane + 32 * p < packs) v[p].read(x + (lane + 32 * p) * W);
+    if (residual) {
+#pragma unroll
+        for (int p = 0; p < V; p++)
+            if (lane + 32 * p < packs) other[p].read(residual + (lane + 32 * p) * W);
+#pragma unroll
+        for (int p = 0; p < V; p++)
+            if (lane + 32 * p < packs) add(v[p], other[p]);
+    }
     float sum = 0.f;
-    const auto read = [&](int64_t d, float(&v)[W]) {
-        load(x + row + d, v);
-        if (residual) {
-            float other[W];
-            load(residual + row + d, other);
 #pragma unroll
-            for (int k = 0; k < W; k++) v[k] = to_float(from_float<T>(v[k] + other[k]));
-        }
-    };
-#pragma unroll
-    for (int p = 0; p < CACHED; p++)
-        if (lane + 32 * p < packs) read((lane + 32 * p) * W, kept[p]);
-#pragma unroll
-    for (int p = 0; p < CACHED; p++)
+    for (int p = 0; p < V; p++)
         if (lane + 32 * p < packs) {
+            other[p].read(w + (lane + 32 * p) * W);  // before the sum is known
 #pragma unroll
-            for (int k = 0; k < W; k++) sum += kept[p][k] * kept[p][k];
+            for (int k = 0; k < W; k++) sum += v[p][k] * v[p][k];
         }
-    for (int64_t pack = lane + 32 * CACHED; pack < packs; pack += 32) {
-        float v[W];
-        read(pack * W, v);
+    const float r = rsqrtf(warp_sum(sum) / D + eps);
+#pragma unroll
+    for (int p = 0; p < V; p++)
+        if (lane + 32 * p < packs) {
+            float out[W];
+#pragma unroll
+            for (int k = 0; k < W; k++) out[k] = v[p][k] * r * (1.f + other[p][k]);
+            write(y + (lane + 32 * p) * W, out);
+            if (h) {
+#pragma unroll
+                for (int k = 0; k < W; k++) out[k] = v[p][k];
+                write(h + (lane + 32 * p) * W, out);
+            }
+        }
+}
+
+// Rows of any width, read twice.
+template <int W, typename T>
+__device__ __forceinline__ void forward_any(const T* x, const T* residual, const T* w, T* h, T* y, int64_t D, float eps) {
+    const auto read = [&](int64_t d) {
+        Pack<T, W> v, other;
+        v.read(x + d);
+        if (residual) {
+            other.read(residual + d);
+            add(v, other);
+        }
+        return v;
+    };
+    float sum = 0.f;
+    for (int64_t d = threadIdx.x % 32 * W; d < D; d += 32 * W) {
+        const Pack<T, W> v = read(d);
 #pragma unroll
         for (int k = 0; k < W; k++) sum += v[k] * v[k];
     }
     const float r = rsqrtf(warp_sum(sum) / D + eps);
-    const auto write = [&](int64_t d, float(&v)[W]) {
-        float gain[W];
-        load(w + d, gain);
-        if (h) store(h + row + d, v);
+    for (int64_t d = threadIdx.x % 32 * W; d < D; d += 32 * W) {
+        const Pack<T, W> v = read(d);
+        Pack<T, W> gain;
+        gain.read(w + d);
+        float out[W], kept[W];
 #pragma unroll
-        for (int k = 0; k < W; k++) v[k] *= r * (1.f + gain[k]);
-        store(y + row + d, v);
-    };
-#pragma unroll
-    for (int p = 0; p < CACHED; p++)
-        if (lane + 32 * p < packs) write((lane + 32 * p) * W, kept[p]);
-    for (int64_t pack = lane + 32 * CACHED; pack < packs; pack += 32) {
-        float v[W];
-        read(pack * W, v);
-        write(pack * W, v);
+        for (int k = 0; k < W; k++) out[k] = v[k] * r * (1.f + gain[k]), kept[k] = v[k];
+        write(y + d, out);
+        if (h) write(h + d, kept);
     }
 }
 
-template <typename T>
+// `V`: vectors of a row that a thread keeps; 0: none.
+template <int V, typename T>
 __device__ __forceinline__ void forward(const T* x, const T* residual, const T* w, T* h, T* y, int64_t N, int64_t D, float eps) {
     const int64_t n = (int64_t)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
     if (n >= N) return;
-    const bool vector = D % WIDTH<T> == 0 && aligned(x, residual, w) && aligned(h, y);
-    if (vector) forward_row<WIDTH<T>>(x, residual, w, h, y, n * D, D, eps);
-    else forward_row<1>(x, residual, w, h, y, n * D, D, eps);
+    const bool vector = even<T>(D) && aligned(x, residual, w) && aligned(h, y);
+    x += n * D, y += n * D;
+    if (residual) residual += n * D, h += n * D;
+    if (!vector) forward_any<1>(x, residual, w, h, y, D, eps);
+    else if constexpr (V > 0) forward_kept<V>(x, residual, w, h, y, D, eps);
+    else forward_any<WIDTH<T>>(x, residual, w, h, y, D, eps);
 }
 
-// Rows [first, last) of this block; `WARPS` warps share a row, so 8 / WARPS rows are under way at once.
-template <int WARPS, int W, typename T>
-__device__ __forceinline__ void backward_rows(const T* dy, const T* h, const T* w, const T* dh, T* dx, float* partial, int64_t first,
-                                              int64_t last, int64_t D, float eps) {
-    extern __shared__ float sums[];  // [groups, W, packs], so that neighbours in a warp meet different banks
-    constexpr int THREADS = 32 * WARPS;
-    const int lane = threadIdx.x % THREADS, group = threadIdx.x / THREADS, groups = blockDim.x / THREADS;
-    const int64_t packs = D / W;
-    float* mine = sums + (int64_t)group * D;  // a thread touches its own columns alone
-    for (int64_t pack = lane; pack < packs; pack += THREADS)
+// The sums of two values over the S warps that share a row. All threads of the block come here together when S > 1.
+template <int S> __device__ __forceinline__ float2 row_sums(float a, float b) {
+    a = warp_sum(a), b = warp_sum(b);
+    if constexpr (S > 1) {
+        __shared__ float2 partial[8];
+        const int warp = threadIdx.x / 32;
+        __syncthreads();  // an earlier row may still be read
+        if (threadIdx.x % 32 == 0) partial[warp] = {a, b};
+        __syncthreads();
+        a = 0.f, b = 0.f;
 #pragma unroll
-        for (int k = 0; k < W; k++) mine[k * packs + pack] = 0.f;
-    for (int64_t n = first + group; n < last; n += groups) {
-        const int64_t row = n * D;
-        float kept_x[CACHED][W], kept_g[CACHED][W];
+        for (int i = 0; i < S; i++) a += partial[warp / S * S + i].x, b += partial[warp / S * S + i].y;
+    }
+    return {a, b};
+}
+
+// Rows [first, last) of this block, 8 / S at a time; D is at most 32 V S vectors.
+template <int V, int S, typename T>
+__device__ __forceinline__ void backward_kept(const T* dy, const T* h, const T* w, const T* dh, T* dx, float* partial, int64_t first,
+                                              int64_t last, int64_t D, float eps) {
+    extern __shared__ float shared[];  // [8 / S, D]
+    constexpr int W = WIDTH<T>, GROUPS = 8 / S;
+    const int lane = threadIdx.x % (32 * S), group = threadIdx.x / (32 * S), packs = D / W;
+    const float share = 1.f / D;
+    float sums[V][W] = {};
+    Pack<T, W> gain[V];
+#pragma unroll
+    for (int p = 0; p < V; p++)
+        if (const int pack = lane + 32 * S * p; pack < packs) gain[p].read(w + pack * W);
+    for (int64_t base = first; base < last; base += GROUPS) {
+        const int64_t n = base + group;
+        const bool mine = n < last;
+        Pack<T, W> x[V], up[V], other[V];
+#pragma unroll
+        for (int p = 0; p < V; p++)
+            if (const int pack = lane + 32 * S * p; mine && pack < packs) {
+                x[p].read(h + n * D + pack * W);
+                up[p].read(dy + n * D + pack * W);
+            }
+        if (dh) {
+#pragma unroll
+            for (int p = 0; p < V; p++)
+                if (const int pack = lane + 32 * S * p; mine && pack < packs) other[p].read(dh + n * D + pack * W);
+        }
         float squares = 0.f, dot = 0.f;
-        const auto add = [&](int64_t pack, const float(&x)[W], const float(&d)[W]) {
-            float gain[W];
-            load(w + pack * W, gain);
+#pragma unroll
+        for (int p = 0; p < V; p++)
+            if (const int pack = lane + 32 * S * p; mine && pack < packs) {
+#pragma unroll
+                for (int k = 0; k < W; k++) {
+                    squares += x[p][k] * x[p][k];
+                    dot += up[p][k] * (1.f + gain[p][k]) * x[p][k];
+                }
+            }
+        const float2 total = row_sums<S>(squares, dot);
+        const float r = rsqrtf(total.x * share + eps), scale = r * r * total.y * share;
+#pragma unroll
+        for (int p = 0; p < V; p++)
+            if (const int pack = lane + 32 * S * p; mine && pack < packs) {
+                float out[W];
+#pragma unroll
+                for (int k = 0; k < W; k++) {
+                    sums[p][k] += up[p][k] * x[p][k] * r;
+                    out[k] = r * (up[p][k] * (1.f + gain[p][k]) - x[p][k] * scale);
+                }
+                if (dh) {
+#pragma unroll
+                    for (int k = 0; k < W; k++) out[k] += other[p][k];
+                }
+                write(dx + n * D + pack * W, out);
+            }
+    }
+#pragma unroll
+    for (int p = 0; p < V; p++)
+        if (const int pack = lane + 32 * S * p; pack < packs) {
+#pragma unroll
+            for (int k = 0; k < W; k++) shared[group * D + pack * W + k] = sums[p][k];
+        }
+    join_groups(shared, GROUPS, D, partial);
+}
+
+// Rows of any width, a block each, read twice.
+template <int W, typename T>
+__device__ __forceinline__ void backward_any(const T* dy, const T* h, const T* w, const T* dh, T* dx, float* partial, int64_t first,
+                                             int64_t last, int64_t D, float eps) {
+    extern __shared__ float shared[];  // [D], a thread touches its own columns alone
+    for (int64_t d = threadIdx.x * W; d < D; d += blockDim.x * W)
+#pragma unroll
+        for (int k = 0; k < W; k++) shared[d + k] = 0.f;
+    for (int64_t n = first; n < last; n++) {
+        float squares = 0.f, dot = 0.f;
+        Pack<T, W> x, up, gain, other;
+        for (int64_t d = threadIdx.x * W; d < D; d += blockDim.x * W) {
+            x.read(h + n * D + d), up.read(dy + n * D + d), gain.read(w + d);
 #pragma unroll
             for (int k = 0; k < W; k++) {
                 squares += x[k] * x[k];
-                dot += d[k] * (1.f + gain[k]) * x[k];
+                dot += up[k] * (1.f + gain[k]) * x[k];
             }
-        };
-#pragma unroll
-        for (int p = 0; p < CACHED; p++)
-            if (const int64_t pack = lane + THREADS * p; pack < packs) {
-                load(h + row + pack * W, kept_x[p]);
-                load(dy + row + pack * W, kept_g[p]);
-            }
-#pragma unroll
-        for (int p = 0; p < CACHED; p++)
-            if (const int64_t pack = lane + THREADS * p; pack < packs) add(pack, kept_x[p], kept_g[p]);
-        for (int64_t pack = lane + THREADS * CACHED; pack < packs; pack += THREADS) {
-            float x[W], d[W];
-            load(h + row + pack * W, x);
-            load(dy + row + pack * W, d);
-            add(pack, x, d);
         }
-        const float r = rsqrtf(row_sum<WARPS>(squares) / D + eps);
-        const float scale = r * r * row_sum<WARPS>(dot) / D;
-        const auto write = [&](int64_t pack, float(&x)[W], float(&d)[W]) {
-            float gain[W];
-            load(w + pack * W, gain);
+        const float2 total = row_sums<8>(squares, dot);
+        const float r = rsqrtf(total.x / D + eps), scale = r * r * total.y / D;
+        for (int64_t d = threadIdx.x * W; d < D; d += blockDim.x * W) {
+            x.read(h + n * D + d), up.read(dy + n * D + d), gain.read(w + d);
+            if (dh) other.read(dh + n * D + d);
+            else other.zero();
+            float out[W];
 #pragma unroll
             for (int k = 0; k < W; k++) {
-                mine[k * packs + pack] += d[k] * x[k] * r;
-                d[k] = r * (d[k] * (1.f + gain[k]) - x[k] * scale);
+                shared[d + k] += up[k] * x[k] * r;
+                out[k] = r * (up[k] * (1.f + gain[k]) - x[k] * scale) + other[k];
             }
-            if (dh) {
-                load(dh + row + pack * W, x);
-#pragma unroll
-                for (int k = 0; k < W; k++) d[k] += x[k];
-            }
-            store(dx + row + pack * W, d);
-        };
-#pragma unroll
-        for (int p = 0; p < CACHED; p++)
-            if (const int64_t pack = lane + THREADS * p; pack < packs) write(pack, kept_x[p], kept_g[p]);
-        for (int64_t pack = lane + THREADS * CACHED; pack < packs; pack += THREADS) {
-            float x[W], d[W];
-            load(h + row + pack * W, x);
-            load(dy + row + pack * W, d);
-            write(pack, x, d);
+            write(dx + n * D + d, out);
         }
     }
-    __syncthreads();
-    for (int64_t d = threadIdx.x; d < D; d += blockDim.x) {
-        float sum = 0.f;
-        for (int g = 0; g < groups; g++) sum += sums[g * D + d % W * packs + d / W];
-        partial[blockIdx.x * D + d] = sum;
-    }
+    join_groups(shared, 1, D, partial);
 }
 
-template <int WARPS, typename T>
+template <int V, int S, typename T>
 __device__ __forceinline__ void backward(const T* dy, const T* h, const T* w, const T* dh, T* dx, float* partial, int64_t N, int64_t D,
                                          int64_t rows, float eps) {
     const int64_t first = blockIdx.x * rows, last = first + rows < N ? first + rows : N;
-    const bool vector = D % WIDTH<T> == 0 && aligned(dy, h, w) && aligned(dh, dx);
-    if (vector) backward_rows<WARPS, WIDTH<T>>(dy, h, w, dh, dx, partial, first, last, D, eps);
-    else backward_rows<WARPS, 1>(dy, h, w, dh, dx, partial, first, last, D, eps);
+    const bool vector = even<T>(D) && aligned(dy, h, w) && aligned(dh, dx);
+    if (!vector) backward_any<1>(dy, h, w, dh, dx, partial, first, last, D, eps);
+    else if constexpr (V > 0) backward_kept<V, S>(dy, h, w, dh, dx, partial, first, last, D, eps);
+    else backward_any<WIDTH<T>>(dy, h, w, dh, dx, partial, first, last, D, eps);
 }
 
-#define RMS_NORM(T, SUFFIX)                                                                                                          \
-    extern "C" __global__ void rms_norm_forward_##SUFFIX(const T* x, const T* residual, const T* w, T* h, T* y, int64_t N,           \
-                                                         int64_t D, float eps) {                                                     \
-        forward<T>(x, residual, w, h, y, N, D, eps);                                                                                 \
-    }                                                                                                                                \
-    extern "C" __global__ void rms_norm_backward_warp_##SUFFIX(const T* dy, const T* h, const T* w, const T* dh, T* dx,              \
-                                                               float* partial, int64_t N, int64_t D, int64_t rows, float eps) {      \
-        backward<1, T>(dy, h, w, dh, dx, partial, N, D, rows, eps);                                                                  \
-    }                                                                                                                                \
-    extern "C" __global__ void rms_norm_backward_block_##SUFFIX(const T* dy, const T* h, const T* w, const T* dh, T* dx,             \
-                                                                float* partial, int64_t N, int64_t D, int64_t rows, float eps) {     \
-        backward<8, T>(dy, h, w, dh, dx, partial, N, D, rows, eps);                                                                  \
+#define FORWARD(NAME, V, BLOCKS, T, SUFFIX)                                                                                          \
+    extern "C" __global__ void __launch_bounds__(256, BLOCKS)                                                                        \
+        rms_norm_forward_##NAME##_##SUFFIX(const T* x, const T* residual, const T* w, T* h, T* y, int64_t N, int64_t D, float eps) { \
+        forward<V, T>(x, residual, w, h, y, N, D, eps);                                                                              \
     }
+
+#define BACKWARD(NAME, V, S, BLOCKS, T, SUFFIX)                                                                                      \
+    extern "C" __global__ void __launch_bounds__(256, BLOCKS)                                                                        \
+        rms_norm_backward_##NAME##_##SUFFIX(const T* dy, const T* h, const T* w, const T* dh, T* dx, float* partial, int64_t N,      \
+                                            int64_t D, int64_t rows, float eps) {                                                    \
+        backward<V, S, T>(dy, h, w, dh, dx, partial, N, D, rows, eps);                                                               \
+    }
+
+#define RMS_NORM(T, SUFFIX)                                                                                                          \
+    FORWARD(kept_1, 1, 6, T, SUFFIX)                                                                                                 \
+    FORWARD(kept_4, 4, 4, T, SUFFIX)                                                                                                 \
+    FORWARD(kept_8, 8, 2, T, SUFFIX)                                                                                                 \
+    FORWARD(any, 0, 4, T, SUFFIX)                                                                                                    \
+    BACKWARD(kept_1_1, 1, 1, 4, T, SUFFIX)                                                                                           \
+    BACKWARD(kept_4_1, 4, 1, 2, T, SUFFIX)                                                                                           \
+    BACKWARD(kept_2_2, 2, 2, 3, T, SUFFIX)                                                                                           \
+    BACKWARD(kept_2_4, 2, 4, 3, T, SUFFIX)                                                                                           \
+    BACKWARD(kept_4_2, 4, 2, 2, T, SUFFIX)                                                                                           \
+    BACKWARD(kept_4_4, 4, 4, 2, T, SUFFIX)                                                                                           \
+    BACKWARD(kept_4_8, 4, 8, 2, T, SUFFIX)                                                                                           \
+    BACKWARD(any, 0, 8, 2, T, SUFFIX)
 
 RMS_NORM(bf16, bf16)
 RMS_NORM(float, f32)

@@ -7,12 +7,14 @@ use crate::{compare, gpu, many, place, sets, speed, tolerance, tolerance_of_sum,
 
 const EPS: f64 = 1e-6;
 /// Narrow and wide rows, both sides of where a row goes from a warp to a block and of what a thread keeps in registers.
-const SHAPES: [(usize, usize); 9] = [
+const SHAPES: [(usize, usize); 11] = [
     (1, 1),
     (3, 63),
     (17, 256),
     (1000, 1024),
     (70, 1032),
+    (515, 2048),
+    (33, 4096),
     (7, 2560),
     (5, 8200),
     (65_537, 256),
@@ -89,7 +91,7 @@ fn rms_norm_gives_equal_bits_twice() -> Result<()> {
 #[test]
 fn rms_norm_speed() -> Result<()> {
     let gpu = gpu();
-    for (n, d) in [(8192, 1024), (8 * 8192, 256), (16_384, 4096)] {
+    for (n, d) in [(8192, 1024), (8192, 2048), (8 * 8192, 256), (16_384, 4096)] {
         let bytes = n * d * 2;
         let count = sets(2 * bytes);
         let (x, dy) = (

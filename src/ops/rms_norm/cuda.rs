@@ -6,13 +6,17 @@ use crate::ops::cuda::Argument::{Absent, Float, Int, Typed, Values};
 use crate::ops::cuda::{add_rows, grid, launch, output};
 
 /// Most blocks of the backward, so most rows of partial sums: enough for the largest device, and the same on every one.
-const BLOCKS: usize = 512;
-/// Widest row that a warp takes by itself.
-const WARP_WIDTH: usize = 1024;
+const BLOCKS: usize = 264;
 /// Widest row whose sums fit in shared memory.
 const WIDEST: usize = 12_288;
 /// Warps of a block.
 const WARPS: usize = 8;
+
+/// Vectors of 16 bytes that hold a row, if it ends with one.
+fn vectors(x: &Tensor, d: usize) -> Option<usize> {
+    let width = 16 / x.dtype().size_in_bytes();
+    d.is_multiple_of(width).then_some(d / width)
+}
 
 /// `(h, y)` of `n` rows; without a residual `h` is `x`.
 pub(super) fn forward(
@@ -27,9 +31,15 @@ pub(super) fn forward(
         Some(_) => output(x, x.dtype(), x.shape())?,
         None => x.clone(),
     };
+    let name = match vectors(x, w.elem_count()) {
+        Some(0..=32) => "rms_norm_forward_kept_1",
+        Some(33..=128) => "rms_norm_forward_kept_4",
+        Some(129..=256) => "rms_norm_forward_kept_8",
+        _ => "rms_norm_forward_any",
+    };
     launch(
         "rms_norm",
-        "rms_norm_forward",
+        name,
         x,
         grid(n.div_ceil(WARPS), 0),
         &[
@@ -60,10 +70,14 @@ pub(super) fn backward(
     if d > WIDEST {
         bail!("rms_norm: rows of {d}, the CUDA kernel takes up to {WIDEST}");
     }
-    let (name, groups) = if d <= WARP_WIDTH {
-        ("rms_norm_backward_warp", WARPS)
-    } else {
-        ("rms_norm_backward_block", 1)
+    // rows that a block has under way together
+    let (name, groups) = match vectors(h, d) {
+        Some(0..=32) => ("rms_norm_backward_kept_1_1", WARPS),
+        Some(33..=128) => ("rms_norm_backward_kept_4_1", WARPS),
+        Some(129..=256) => ("rms_norm_backward_kept_4_2", WARPS / 2),
+        Some(257..=512) => ("rms_norm_backward_kept_4_4", WARPS / 4),
+        Some(513..=1024) => ("rms_norm_backward_kept_4_8", 1),
+        _ => ("rms_norm_backward_any", 1),
     };
     let rows = n.div_ceil(BLOCKS).next_multiple_of(groups);
     let blocks = n.div_ceil(rows.max(1));
