@@ -13,3 +13,4 @@ mod norms;
 mod oracle;
 mod places;
 mod products;
+mod views;
