@@ -3,6 +3,7 @@
 //! `kernels/build.rs` embeds one fat binary a kernel file; it is loaded into a device's context at its first launch and kept.
 
 mod launch;
+mod matmul;
 mod timing;
 
 use std::collections::HashMap;
@@ -19,6 +20,7 @@ pub(super) use launch::{
     Argument, Form, add_rows, compute_capability, device, each, grid, head_strides, launch, output,
     pointer, row_stride,
 };
+pub(super) use matmul::{Factor, product};
 pub use timing::{KernelTime, kernel_times};
 
 include!(concat!(env!("OUT_DIR"), "/kernels.rs"));

@@ -12,6 +12,7 @@ mod gated_norm;
 mod gates;
 mod gdn_gates;
 mod golden;
+mod linear;
 mod qk_norm_rope;
 mod reduce;
 mod rms_norm;

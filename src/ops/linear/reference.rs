@@ -6,6 +6,15 @@ pub(super) fn forward(x: &[f32], w: &[f32], n: usize, i: usize, o: usize) -> Vec
     product_new(Matrix::new(x, n, i), Matrix::new(w, o, i).t())
 }
 
+pub(super) fn forward_into(x: &[f32], w: &[f32], n: usize, i: usize, o: usize, y: &mut [f32]) {
+    product(
+        y,
+        Into::Accumulate,
+        Matrix::new(x, n, i),
+        Matrix::new(w, o, i).t(),
+    );
+}
+
 pub(super) fn backward_input(dy: &[f32], w: &[f32], n: usize, i: usize, o: usize) -> Vec<f32> {
     product_new(Matrix::new(dy, n, o), Matrix::new(w, o, i))
 }
