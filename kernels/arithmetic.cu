@@ -1,10 +1,10 @@
 // Sums and multiples of whole tensors.
 //
-//   add: y = a + b          add_assign: a += b          scale: a *= factor          fill_zero: a = 0
+//   add: y = a + b          add_assign: a += b          scale: a *= factor
 //
 // shapes    all [n] bf16 or f32, contiguous
 // launch    block 256, 16 bytes of each tensor a thread
-// traffic   add and add_assign 3 n elements, scale 2 n, fill_zero n: memory-bound
+// traffic   add and add_assign 3 n elements, scale 2 n: memory-bound
 // numerics  f32, one rounding at the store
 // compare   src/ops/arithmetic.rs
 #include "block.cuh"
@@ -32,16 +32,8 @@ template <typename T> __device__ __forceinline__ void scale(T* a, int64_t n, flo
     });
 }
 
-template <typename T> __device__ __forceinline__ void fill_zero(T* a, int64_t n) {
-    elementwise<T>(n, aligned(a), [&](auto width, int64_t i) {
-        const float zeros[decltype(width)::value] = {};
-        store(a + i, zeros);
-    });
-}
-
 #define ARITHMETIC(T, SUFFIX)                                                                                              \
     extern "C" __global__ void add_##SUFFIX(const T* a, const T* b, T* y, int64_t n) { add<T>(a, b, y, n); }               \
-    extern "C" __global__ void fill_zero_##SUFFIX(T* a, int64_t n) { fill_zero<T>(a, n); }                                 \
     extern "C" __global__ void scale_##SUFFIX(T* a, int64_t n, float factor) { scale<T>(a, n, factor); }
 
 ARITHMETIC(bf16, bf16)

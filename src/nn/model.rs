@@ -1,6 +1,6 @@
 //! The whole model: embedding, decoder, MTP depths, and the head that they share.
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 
 use crate::ops::{self, cross_entropy, embedding, linear, rms_norm, rope};
 use crate::spec::TextConfig;
@@ -327,7 +327,7 @@ impl Model {
             &targets.loss_mask,
             self.loss_chunk,
         )?;
-        depth_loss(&output, targets)
+        Ok(depth_loss(output))
     }
 
     /// The loss, and the gradient of `scale` times its sum with respect to `hidden`.
@@ -346,7 +346,7 @@ impl Model {
             self.loss_chunk,
             &self.head.grad,
         )?;
-        Ok((depth_loss(&output, targets)?, d_hidden))
+        Ok((depth_loss(output), d_hidden))
     }
 }
 
@@ -357,12 +357,12 @@ struct DepthForward {
     saved: mtp::Saved,
 }
 
-fn depth_loss(output: &cross_entropy::Output, targets: &Targets) -> Result<DepthPending, NnError> {
-    Ok(DepthPending {
-        sums: Tensor::new(&[output.loss_sum, output.correct as f64], &Device::Cpu)?,
-        weight_sum: targets.weight_sum(),
+fn depth_loss(output: cross_entropy::Output) -> DepthPending {
+    DepthPending {
+        sums: output.sums,
+        weight_sum: output.weight_sum,
         total: output.total,
-    })
+    }
 }
 
 fn saved_bytes(layers: &[decoder_layer::Saved], depths: &[&mtp::Saved]) -> usize {

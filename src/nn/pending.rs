@@ -2,6 +2,8 @@
 
 use candle_core::Tensor;
 
+use crate::ops::transfer::Readback;
+
 use super::NnError;
 use super::loss::{DepthLoss, StepOutput};
 
@@ -15,11 +17,6 @@ pub(super) struct DepthPending {
 }
 
 impl DepthPending {
-    pub(super) fn read(&self) -> Result<DepthLoss, NnError> {
-        let sums: Vec<f64> = self.sums.to_vec1()?;
-        Ok(self.loss(&sums))
-    }
-
     fn loss(&self, sums: &[f64]) -> DepthLoss {
         DepthLoss {
             loss_sum: sums.first().copied().unwrap_or(f64::NAN),
@@ -47,7 +44,12 @@ impl Pending {
 
     /// Queues a copy of the losses to the host, behind the work that computes them.
     pub fn start(self) -> Result<Reading, NnError> {
-        Ok(Reading { pending: self })
+        let sums = self.sums().into_iter().map(Readback::start);
+        let sums = sums.collect::<candle_core::Result<_>>()?;
+        Ok(Reading {
+            pending: self,
+            sums,
+        })
     }
 
     /// `[2]` f64 for the decoder and then each MTP depth, on the device: loss sum and correct predictions.
@@ -61,6 +63,8 @@ impl Pending {
 #[derive(Debug)]
 pub struct Reading {
     pending: Pending,
+    /// As [`Pending::sums`].
+    sums: Vec<Readback>,
 }
 
 impl Reading {
@@ -71,12 +75,12 @@ impl Reading {
             mtp,
             saved_bytes,
         } = self.pending;
+        let losses = std::iter::once(main).chain(mtp).zip(self.sums);
+        let mut losses = losses.map(|(depth, sums)| Ok(depth.loss(&sums.wait()?)));
+        let main = losses.next().transpose()?.unwrap_or_default();
         Ok(StepOutput {
-            main: main.read()?,
-            mtp: mtp
-                .iter()
-                .map(DepthPending::read)
-                .collect::<Result<_, _>>()?,
+            main,
+            mtp: losses.collect::<Result<_, NnError>>()?,
             saved_bytes,
         })
     }

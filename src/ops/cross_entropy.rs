@@ -4,27 +4,63 @@
 //! `dx = dlogits W`, `dW += dlogits^T x`. Tokens go through in chunks: logits exist for one chunk, and its gradient takes their place.
 //! A position of weight 0 is ignored: its `ce` is 0, it is not counted, its label may be anything.
 
+#[cfg(feature = "cuda")]
+mod cuda;
 mod reference;
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Device, Result, Tensor, bail};
 
 use super::host;
 
-/// What the loss says about a batch.
-#[derive(Debug, Clone, PartialEq)]
+/// What the loss says about a batch; the tensors lie where `x` lies.
+#[derive(Debug, Clone)]
 pub struct Output {
-    /// `sum_i weight_i ce_i`, without the factor `scale`.
-    pub loss_sum: f64,
-    /// Cross entropy of each token; 0 where the weight is 0.
-    pub ce: Vec<f32>,
-    /// `ln sum exp` of each token's logits.
-    pub lse: Vec<f32>,
-    /// The likeliest id of each token, the lowest of equals.
-    pub argmax: Vec<u32>,
-    /// Tokens of nonzero weight whose label is the likeliest id.
-    pub correct: u64,
+    /// `[2]` f64: `sum_i weight_i ce_i` without the factor `scale`, and how many tokens of nonzero weight have their label as the
+    /// likeliest id.
+    pub sums: Tensor,
+    /// Cross entropy of each token, `[N]` f32; 0 where the weight is 0.
+    pub ce: Tensor,
+    /// `ln sum exp` of each token's logits, `[N]` f32. Tokens of weight 0 need not be computed, and it is 0 then.
+    pub lse: Tensor,
+    /// The likeliest id of each token, the lowest of equals, `[N]` u32. Tokens of weight 0 need not be computed, and it is 0 then.
+    pub argmax: Tensor,
     /// Tokens of nonzero weight.
     pub total: u64,
+    /// `sum_i weight_i`.
+    pub weight_sum: f64,
+}
+
+impl Output {
+    fn new(sums: Tensor, ce: Tensor, lse: Tensor, argmax: Tensor, weights: &[f32]) -> Self {
+        Self {
+            sums,
+            ce,
+            lse,
+            argmax,
+            total: weights.iter().filter(|weight| **weight != 0.0).count() as u64,
+            weight_sum: weights.iter().copied().map(f64::from).sum(),
+        }
+    }
+
+    fn of(losses: reference::Losses, weights: &[f32]) -> Result<Self> {
+        let sums = Tensor::new(&[losses.loss_sum, losses.correct], &Device::Cpu)?;
+        let (n, cpu) = (losses.ce.len(), &Device::Cpu);
+        let ce = Tensor::from_vec(losses.ce, n, cpu)?;
+        let lse = Tensor::from_vec(losses.lse, n, cpu)?;
+        let argmax = Tensor::from_vec(losses.argmax, n, cpu)?;
+        Ok(Self::new(sums, ce, lse, argmax, weights))
+    }
+}
+
+/// How many tokens at a time suit `device`, logits of `vocabulary` each.
+///
+/// The gradient of the head is read and written once a chunk, which large chunks make up for; on CUDA a chunk is about 1 GB of bf16.
+pub fn default_chunk(device: &Device, vocabulary: usize) -> usize {
+    if device.is_cpu() {
+        return 256;
+    }
+    let tokens = (1 << 30) / (2 * vocabulary.max(1));
+    (tokens / 256 * 256).clamp(256, 8192)
 }
 
 /// The loss alone.
@@ -42,6 +78,17 @@ pub fn forward(
     chunk: usize,
 ) -> Result<Output> {
     check(x, w, labels, weights, chunk)?;
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() {
+        let head = cuda::Head {
+            x,
+            w,
+            labels,
+            weights,
+            chunk,
+        };
+        return Ok(cuda::run(&head, None)?.0);
+    }
     let head = reference::Head {
         x: &host::read("cross_entropy", x)?,
         w: &host::read("cross_entropy", w)?,
@@ -50,13 +97,14 @@ pub fn forward(
         weights,
         chunk,
     };
-    Ok(reference::forward(&head))
+    Output::of(reference::forward(&head), weights)
 }
 
 /// The loss and the gradient of `x` of the objective `scale sum_i weights_i ce_i`; adds that of `w` to `dw`.
 ///
 /// # Shapes
-/// `x`, `dx` `[N, h]`, `w`, `dw` `[V, h]`, `labels`, `weights` `[N]`; `chunk` tokens at a time
+/// `x`, `dx` `[N, h]`, `w`, `dw` `[V, h]`, `labels`, `weights` `[N]`; `chunk` tokens at a time. On CUDA `x` and `w` are bf16 or f32,
+/// `dw` is f32; bf16 logits and their gradient are rounded to bf16.
 ///
 /// # Errors
 /// When shapes disagree, `chunk` is 0, or a label of nonzero weight is `V` or more.
@@ -71,6 +119,20 @@ pub fn forward_backward(
 ) -> Result<(Output, Tensor)> {
     check(x, w, labels, weights, chunk)?;
     host::check("cross_entropy", "dw", dw, w.dims())?;
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() {
+        let head = cuda::Head {
+            x,
+            w,
+            labels,
+            weights,
+            chunk,
+        };
+        return match cuda::run(&head, Some((scale, dw)))? {
+            (output, Some(dx)) => Ok((output, dx)),
+            (_, None) => bail!("cross_entropy: no gradient"),
+        };
+    }
     let head = reference::Head {
         x: &host::read("cross_entropy", x)?,
         w: &host::read("cross_entropy", w)?,
@@ -79,10 +141,11 @@ pub fn forward_backward(
         weights,
         chunk,
     };
-    let (output, dx) = host::update("cross_entropy", dw, |dw| {
+    let (losses, dx) = host::update("cross_entropy", dw, |dw| {
         reference::forward_backward(&head, scale, dw)
     })?;
-    Ok((output, host::tensor(dx, x.shape())?))
+    let dx = host::tensor(dx, x.shape())?;
+    Ok((Output::of(losses, weights)?, dx))
 }
 
 fn check(x: &Tensor, w: &Tensor, labels: &[u32], weights: &[f32], chunk: usize) -> Result<()> {

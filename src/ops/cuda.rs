@@ -18,7 +18,7 @@ use candle_core::{CudaDevice, Error, Result};
 #[allow(unused_imports, reason = "not every op takes views yet")]
 pub(super) use launch::{
     Argument, Form, add_rows, compute_capability, device, each, grid, head_strides, launch, output,
-    pointer, row_stride,
+    pointer, row_stride, zero,
 };
 pub(super) use matmul::{Factor, product};
 pub use timing::{KernelTime, kernel_times};

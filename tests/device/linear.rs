@@ -25,6 +25,15 @@ fn tolerance_of_product(dtype: DType, k: usize) -> f64 {
     }
 }
 
+/// A gradient of weights is a sum over `n` tokens that is not rounded to bf16. The tensor cores, which take 16 of them at a time, cut
+/// what they add to their f32 sum off instead of rounding it: up to 2^-24 of it each time, all in one direction.
+fn tolerance_of_gradient(dtype: DType, n: usize) -> f64 {
+    match dtype {
+        DType::BF16 => tolerance_of_sum(n).max(n as f64 / 16.0 / f64::from(1u32 << 24)),
+        _ => tolerance_of_sum(n),
+    }
+}
+
 /// Columns `first..first + width` of a tensor on the GPU with other columns around them.
 fn columns(x: &Tensor, gpu: &Device, dtype: DType, first: usize, after: usize) -> Result<Tensor> {
     let (n, width) = x.dims2()?;
@@ -92,7 +101,7 @@ fn products_match_their_references() -> Result<()> {
                 linear::backward_input_into(&gdy, &gw, &gother)?;
                 compare(&what("dx into"), &gother, &dx_add, to_dx)?;
                 linear::backward_weight(&gdy, &gx, &gdw)?;
-                compare(&what("dw"), &gdw, &dw, tolerance_of_sum(n))?;
+                compare(&what("dw"), &gdw, &dw, tolerance_of_gradient(dtype, n))?;
             }
         }
     }
@@ -128,7 +137,7 @@ fn large_products_match_f32_and_give_equal_bits_twice() -> Result<()> {
         let again = run()?;
         for (index, name) in ["y", "dx", "dw"].into_iter().enumerate() {
             let limit = if index == 2 {
-                tolerance_of_sum(n)
+                tolerance_of_gradient(DType::BF16, n)
             } else {
                 tolerance(DType::BF16)
             };

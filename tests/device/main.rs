@@ -8,6 +8,7 @@
 mod adamw;
 mod arithmetic;
 mod conv1d;
+mod cross_entropy;
 mod gated_norm;
 mod gates;
 mod gdn_gates;
@@ -18,6 +19,7 @@ mod reduce;
 mod rms_norm;
 mod rope;
 mod transfer;
+mod truth;
 
 use std::collections::BTreeMap;
 

@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use crate::ops::cuda::Argument::{Float, Int, Values};
-use crate::ops::cuda::{each, launch, output};
+use crate::ops::cuda::{each, launch, output, zero};
 
 pub(super) fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let y = output(a, a.dtype(), a.shape())?;
@@ -28,12 +28,5 @@ pub(super) fn scale(a: &Tensor, factor: f32) -> Result<()> {
 }
 
 pub(super) fn fill_zero(a: &Tensor) -> Result<()> {
-    let n = a.elem_count();
-    launch(
-        "arithmetic",
-        "fill_zero",
-        a,
-        each(a, n),
-        &[Values(a), Int(n)],
-    )
+    zero(a)
 }

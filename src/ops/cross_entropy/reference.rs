@@ -2,7 +2,6 @@
 
 use rayon::prelude::*;
 
-use super::Output;
 use crate::ops::matrix::{Into, Matrix, product};
 use crate::ops::scalar::{exp, multiply};
 use crate::ops::wide::wide;
@@ -37,6 +36,15 @@ impl Head<'_> {
     }
 }
 
+/// What the loss says about a batch.
+pub(super) struct Losses {
+    pub(super) loss_sum: f64,
+    pub(super) correct: f64,
+    pub(super) ce: Vec<f32>,
+    pub(super) lse: Vec<f32>,
+    pub(super) argmax: Vec<u32>,
+}
+
 /// What one row of logits says.
 struct Row {
     ce: f32,
@@ -44,11 +52,11 @@ struct Row {
     argmax: u32,
 }
 
-pub(super) fn forward(head: &Head<'_>) -> Output {
+pub(super) fn forward(head: &Head<'_>) -> Losses {
     run(head, |_, _, _| {}, None)
 }
 
-pub(super) fn forward_backward(head: &Head<'_>, scale: f32, dw: &mut [f32]) -> (Output, Vec<f32>) {
+pub(super) fn forward_backward(head: &Head<'_>, scale: f32, dw: &mut [f32]) -> (Losses, Vec<f32>) {
     let hidden = head.hidden;
     let mut dx = vec![0f32; head.x.len()];
     let output = run(
@@ -69,16 +77,15 @@ pub(super) fn forward_backward(head: &Head<'_>, scale: f32, dw: &mut [f32]) -> (
 }
 
 /// Goes through the chunks; with a `scale`, `then` gets the first token, the rows and the gradient of the logits of each.
-fn run(head: &Head<'_>, mut then: impl FnMut(usize, usize, &[f32]), scale: Option<f32>) -> Output {
+fn run(head: &Head<'_>, mut then: impl FnMut(usize, usize, &[f32]), scale: Option<f32>) -> Losses {
     let (n, vocabulary) = (head.labels.len(), head.vocabulary());
     let mut logits = vec![0f32; head.chunk.min(n) * vocabulary];
-    let mut output = Output {
+    let mut output = Losses {
         loss_sum: 0.0,
         ce: Vec::with_capacity(n),
         lse: Vec::with_capacity(n),
         argmax: Vec::with_capacity(n),
-        correct: 0,
-        total: 0,
+        correct: 0.0,
     };
     for first in (0..n).step_by(head.chunk) {
         let rows = head.chunk.min(n - first);
@@ -100,8 +107,8 @@ fn run(head: &Head<'_>, mut then: impl FnMut(usize, usize, &[f32]), scale: Optio
         for (found, index) in found.into_iter().flatten().zip(first..) {
             let weight = head.weights[index];
             output.loss_sum += f64::from(weight) * f64::from(found.ce);
-            output.total += u64::from(weight != 0.0);
-            output.correct += u64::from(weight != 0.0 && found.argmax == head.labels[index]);
+            let correct = weight != 0.0 && found.argmax == head.labels[index];
+            output.correct += f64::from(u8::from(correct));
             output.ce.push(found.ce);
             output.lse.push(found.lse);
             output.argmax.push(found.argmax);

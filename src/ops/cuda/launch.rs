@@ -176,6 +176,21 @@ pub(in crate::ops) fn output(
     }
 }
 
+/// Sets all values of a contiguous tensor to zero.
+pub(in crate::ops) fn zero(tensor: &Tensor) -> Result<()> {
+    let stream = device(tensor)?.cuda_stream();
+    let bytes = tensor.elem_count() * tensor.dtype().size_in_bytes();
+    let address = pointer("zero", &stream, tensor, tensor.dtype(), Form::Packed)?;
+    if bytes == 0 {
+        return Ok(());
+    }
+    timing::around(&stream, "zero", || {
+        #[expect(unsafe_code, reason = "a driver call")]
+        // SAFETY: the contiguous tensor has `bytes` bytes at `address`, whose bounds were checked; it is written in stream order.
+        unsafe { memset_d8_async(address, 0, bytes, stream.cu_stream()) }.w()
+    })
+}
+
 fn uninitialised<T: CudaDType + DeviceRepr>(device: &CudaDevice, shape: Shape) -> Result<Tensor> {
     #[expect(unsafe_code, reason = "memory that is not set")]
     // SAFETY: every caller's kernel writes all values before anyone reads them.
