@@ -163,6 +163,7 @@ actions! {
         StopRun ["S"] "stop" "Stops the run; asks how.";
         LiveEdit ["E"] "edit live" "Changes live keys of the running trainer.";
         AlertRules ["A"] "alerts" "Shows the alert rules.";
+        RunDetails ["d"] "details" "Shows what trains, how utilisation is counted, and the memory plan.";
         MarkNote ["M"] "mark" "Writes a note into the run.";
         ResumeRun ["R"] "resume" "Starts a trainer that continues from the last checkpoint.";
         ForkRun ["F"] "fork" "Starts a new run from a checkpoint of this one.";

@@ -1,11 +1,18 @@
 //! The Train screen: the watched run.
 
+mod facts;
+mod machine;
+
 use std::path::{Path, PathBuf};
 
 use super::chart::View;
 use crate::event::{Event, Record, RequestKind, RunInfo};
 use crate::run::series::Metric;
 use crate::run::{History, Status, Summary};
+use crate::telemetry::Sample;
+
+pub use facts::Facts;
+pub use machine::{Machine, Track, Tracks};
 
 /// A run as it was when it was opened.
 #[derive(Debug)]
@@ -31,6 +38,8 @@ pub enum Message {
     Records(PathBuf, Vec<Record>),
     /// Whether the run's trainer lives.
     Alive(PathBuf, bool),
+    /// What the machine of this name does, with the run's trainer if it is there.
+    Sensed(PathBuf, String, Box<Sample>),
 }
 
 /// Work for the outside world.
@@ -75,13 +84,15 @@ pub enum Pane {
     Memory,
     /// Where a step's time goes.
     Time,
+    /// GPUs and host.
+    Devices,
     /// What happened.
     Events,
 }
 
 impl Pane {
     /// Every pane, in the order of the focus.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Main,
         Self::Mtp,
         Self::GradNorm,
@@ -89,12 +100,16 @@ impl Pane {
         Self::Throughput,
         Self::Memory,
         Self::Time,
+        Self::Devices,
         Self::Events,
     ];
 }
 
+/// Steps that means are taken over.
+pub const RECENT: usize = 50;
+
 /// Metrics that the main chart can show; losses of MTP depths come behind.
-pub const MAIN_METRICS: [Metric; 8] = [
+pub const MAIN_METRICS: [Metric; 9] = [
     Metric::Loss,
     Metric::GradNorm,
     Metric::LearningRate,
@@ -103,6 +118,7 @@ pub const MAIN_METRICS: [Metric; 8] = [
     Metric::Peak,
     Metric::Rss,
     Metric::Mfu,
+    Metric::Hfu,
 ];
 
 /// The screen's state.
@@ -122,6 +138,10 @@ pub struct State {
     pub history: History,
     /// Where it stands.
     pub summary: Summary,
+    /// What its trainer said about itself.
+    pub facts: Facts,
+    /// The machine that this program runs on.
+    pub machine: Machine,
     /// Keys that a running trainer takes, with their present values.
     pub live: Vec<(&'static str, String)>,
     /// The alert rules of the recipe, a line each.
@@ -146,6 +166,8 @@ impl Default for State {
             info: RunInfo::default(),
             history: History::default(),
             summary: Summary::default(),
+            facts: Facts::default(),
+            machine: Machine::default(),
             live: vec![],
             alerts: vec![],
             view: View::default(),
@@ -194,6 +216,27 @@ impl State {
             .train
             .fold(Metric::StepSeconds, rows.saturating_sub(50)..rows);
         (self.status() == Status::Running).then(|| recent.mean().map(|s| s * left as f64))?
+    }
+
+    /// The mean of a metric over the last steps.
+    pub fn recent(&self, metric: Metric) -> Option<f64> {
+        let rows = self.history.train.rows();
+        let recent = rows.saturating_sub(RECENT)..rows;
+        self.history.train.fold(metric, recent).mean()
+    }
+
+    /// Seconds a step that a phase took over the last steps, those without it counted as 0; `None` if none had it.
+    pub fn phase_seconds(&self, phase: Metric) -> Option<f64> {
+        let rows = self.history.train.rows();
+        let recent = rows.saturating_sub(RECENT)..rows;
+        let node = self.history.train.fold(phase, recent.clone());
+        (node.count > 0).then(|| node.sum / recent.len() as f64)
+    }
+
+    /// Whether the run trains on the machine that this program runs on, as far as is known.
+    pub fn is_here(&self) -> bool {
+        let (there, here) = (&self.facts.host, &self.machine.name);
+        there.is_empty() || here.is_empty() || there == here
     }
 
     /// Events worth a line, newest first.

@@ -3,6 +3,7 @@
 mod bar;
 pub mod chart;
 pub mod number;
+pub mod stack;
 mod wrap;
 
 pub use bar::bar;

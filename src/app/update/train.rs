@@ -1,5 +1,6 @@
 //! What happens on the Train screen.
 
+mod details;
 mod dialogs;
 
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ pub const HINTS: &[Action] = &[
     Action::CheckpointNow,
     Action::LiveEdit,
     Action::ResumeRun,
+    Action::RunDetails,
     Action::ZoomIn,
     Action::CycleScale,
     Action::CycleXAxis,
@@ -111,6 +113,7 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::StopRun => dialogs::ask_stop(state),
         Action::LiveEdit => dialogs::ask_live(state),
         Action::AlertRules => dialogs::show_alerts(state),
+        Action::RunDetails => details::show(state),
         Action::MarkNote => dialogs::ask_note(state),
         Action::ResumeRun => return ask_resume(state),
         Action::ForkRun => ask_fork(state),
@@ -206,7 +209,10 @@ pub fn click(state: &mut State, pane: usize, row: Option<usize>) -> Vec<Effect> 
 /// Takes up what the outside world tells.
 pub fn message(state: &mut State, message: Message) -> Vec<Effect> {
     let of = match &message {
-        Message::Opened(run, _) | Message::Records(run, _) | Message::Alive(run, _) => run,
+        Message::Opened(run, _)
+        | Message::Records(run, _)
+        | Message::Alive(run, _)
+        | Message::Sensed(run, ..) => run,
     };
     // What comes late from a run that is no longer watched says nothing.
     if state.train.run.as_ref() != Some(of) {
@@ -220,6 +226,7 @@ pub fn message(state: &mut State, message: Message) -> Vec<Effect> {
         }
         Message::Records(_, records) => records_came(state, records),
         Message::Alive(_, is_alive) => state.train.is_alive = is_alive,
+        Message::Sensed(_, name, sample) => state.train.machine.push(name, *sample),
     }
     vec![]
 }
@@ -234,7 +241,9 @@ fn take(state: &mut State, opened: Opened) {
     train.alerts = opened.alerts;
     train.unreadable = None;
     train.history.train.set_smoothing(train.view.smoothing());
+    train.facts = train::Facts::default();
     for record in &train.history.events {
+        train.facts.take(&record.event);
         note_live_change(&mut train.live, record);
     }
 }
@@ -251,6 +260,7 @@ fn records_came(state: &mut State, records: Vec<Record>) {
     let mut said = None;
     for record in &records {
         state.train.summary.add(record);
+        state.train.facts.take(&record.event);
         note_live_change(&mut state.train.live, record);
         said = match &record.event {
             Event::Answer { ok, message, .. } => {
@@ -276,10 +286,12 @@ fn records_came(state: &mut State, records: Vec<Record>) {
 /// Watches a run.
 pub fn open(state: &mut State, run: PathBuf) -> Vec<Effect> {
     let (focus, view) = (state.train.focus, state.train.view.of_another_run());
+    let machine = std::mem::take(&mut state.train.machine);
     state.train = train::State {
         run: Some(run.clone()),
         focus,
         view,
+        machine,
         ..train::State::default()
     };
     state.logs = logs::State::default();

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -11,14 +11,19 @@ use super::Outside;
 use crate::app::train::{Effect, Fork, Message as Train, Opened};
 use crate::app::{Message, Tone};
 use crate::backend::local;
-use crate::event::{Parent, layout};
+use crate::event::{Event, Parent, Record, layout};
 use crate::recipe::{self, KEYS, Loaded};
 use crate::run::{self, Batch, CreateRun, History, RunError, Tail, is_live};
+use crate::telemetry::Sampler;
 
 /// Between looks at a run that is trained.
 const LIVE: Duration = Duration::from_millis(200);
 /// Between looks at a run that is not.
 const IDLE: Duration = Duration::from_secs(1);
+
+/// Between looks at the machine while a trainer works, and while none does.
+const SENSE: Duration = Duration::from_secs(1);
+const SENSE_IDLE: Duration = Duration::from_secs(5);
 
 /// The thread that follows the watched run; dropped, it ends.
 #[derive(Debug, Default)]
@@ -53,8 +58,13 @@ fn follow(outside: &mut Outside, run: std::path::PathBuf) {
     outside.train = Follower::default();
     let stop = outside.train.0.clone();
     let mailbox = outside.mailbox.clone();
+    let pid = Arc::new(AtomicU32::new(0));
+    sense(outside, run.clone(), pid.clone());
     let follow = move || {
         let opened = open(&run);
+        if let Some(trainer) = opened.as_ref().ok().and_then(|o| o.summary.pid) {
+            pid.store(trainer, Ordering::Relaxed);
+        }
         let offset = opened.as_ref().map_or(0, |o| o.history.offset());
         let opened = opened.map(Box::new).map_err(|error| error.to_string());
         mailbox.send(Message::Train(Train::Opened(run.clone(), opened)));
@@ -71,6 +81,9 @@ fn follow(outside: &mut Outside, run: std::path::PathBuf) {
             } else if batch.records.is_empty() {
                 None
             } else {
+                if let Some(trainer) = batch.records.iter().rev().find_map(trainer) {
+                    pid.store(trainer, Ordering::Relaxed);
+                }
                 Some(Train::Records(run.clone(), batch.records))
             };
             if let Some(said) = said
@@ -89,6 +102,47 @@ fn follow(outside: &mut Outside, run: std::path::PathBuf) {
     };
     // Without a thread the run still trains; the screen stays empty.
     let _ = thread::Builder::new().name("follow".into()).spawn(follow);
+}
+
+/// The process of a trainer that takes the run up.
+fn trainer(record: &Record) -> Option<u32> {
+    match record.event {
+        Event::Started { pid, .. } => Some(pid),
+        _ => None,
+    }
+}
+
+/// Looks at the machine while the run is watched. The driver's answers may take their time, so this has a thread of its own.
+///
+/// Where no trainer works and no GPU is there to show, nothing is asked after the first look.
+fn sense(outside: &Outside, run: std::path::PathBuf, pid: Arc<AtomicU32>) {
+    let stop = outside.train.0.clone();
+    let mailbox = outside.mailbox.clone();
+    let sense = move || {
+        let name = rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned();
+        let mut sampler = Sampler::new();
+        let mut is_first = true;
+        let mut has_gpus = false;
+        while !stop.load(Ordering::Relaxed) {
+            let live = is_live(&run);
+            if live || has_gpus || is_first {
+                let trainer = Some(pid.load(Ordering::Relaxed)).filter(|&p| live && p > 0);
+                let sample = sampler.sample(trainer, live);
+                has_gpus = sample.gpus.is_ok();
+                let sensed = Train::Sensed(run.clone(), name.clone(), Box::new(sample));
+                if stop.load(Ordering::Relaxed) || !mailbox.send(Message::Train(sensed)) {
+                    return;
+                }
+                is_first = false;
+            }
+            thread::sleep(if live { SENSE } else { SENSE_IDLE });
+        }
+    };
+    // Without a thread the pane says that nothing was asked.
+    let _ = thread::Builder::new().name("sense".into()).spawn(sense);
 }
 
 fn open(path: &Path) -> Result<Opened, RunError> {

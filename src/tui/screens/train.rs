@@ -1,7 +1,10 @@
 //! The Train screen: charts of the watched run, MTP depths, where memory and time go, events.
 
+mod devices;
 mod events;
+mod memory;
 mod numbers;
+mod time;
 
 use std::fmt::Write as _;
 
@@ -19,6 +22,9 @@ use crate::tui::canvas::Canvas;
 use crate::tui::theme::Theme;
 use crate::tui::widgets::chart::{Chart, Drawing, Mark, Series};
 use crate::tui::widgets::number::{Unit, duration, grouped, short};
+
+/// Columns from which the lower panes stand in one row.
+const WIDE: u16 = 160;
 
 /// Draws the screen.
 pub(super) fn draw(state: &State, canvas: &mut Canvas, area: Rect) {
@@ -50,38 +56,46 @@ pub(super) fn draw(state: &State, canvas: &mut Canvas, area: Rect) {
             pane(state, canvas, left, Pane::Mtp);
             pane(state, canvas, right, Pane::Events);
         }
-        Room::Many => {
-            let rows = [
-                Constraint::Fill(5),
-                Constraint::Fill(3),
-                Constraint::Fill(3),
-            ];
-            let [top, middle, bottom] = Layout::vertical(rows).areas(area);
-            let [main, mtp] =
-                Layout::horizontal([Constraint::Fill(13), Constraint::Fill(7)]).areas(top);
-            pane(state, canvas, main, Pane::Main);
-            pane(state, canvas, mtp, Pane::Mtp);
-            let thirds = [
-                Constraint::Fill(1),
-                Constraint::Fill(1),
-                Constraint::Fill(1),
-            ];
-            let places = Layout::horizontal(thirds).areas::<3>(middle);
-            for (place, which) in
-                places
-                    .into_iter()
-                    .zip([Pane::Throughput, Pane::GradNorm, Pane::LearningRate])
-            {
-                pane(state, canvas, place, which);
-            }
-            let places = Layout::horizontal(thirds).areas::<3>(bottom);
-            for (place, which) in places
-                .into_iter()
-                .zip([Pane::Memory, Pane::Time, Pane::Events])
-            {
-                pane(state, canvas, place, which);
-            }
-        }
+        Room::Many => many(state, canvas, area),
+    }
+}
+
+/// All panes: charts above, numbers below.
+fn many(state: &State, canvas: &mut Canvas, area: Rect) {
+    let fill = Constraint::Fill;
+    let rows = [fill(4), fill(3), fill(5)];
+    let [top, middle, bottom] = Layout::vertical(rows).areas(area);
+    let [main, mtp] = Layout::horizontal([fill(13), fill(7)]).areas(top);
+    let thirds = [fill(1); 3];
+    let [left, centre, right] = Layout::horizontal(thirds).areas(middle);
+    let mut places = vec![
+        (main, Pane::Main),
+        (mtp, Pane::Mtp),
+        (left, Pane::Throughput),
+        (centre, Pane::GradNorm),
+        (right, Pane::LearningRate),
+    ];
+    if area.width >= WIDE {
+        let quarters = [fill(1); 4];
+        let bottom = Layout::horizontal(quarters).areas::<4>(bottom);
+        let panes = [Pane::Memory, Pane::Time, Pane::Devices, Pane::Events];
+        places.extend(bottom.into_iter().zip(panes));
+    } else {
+        let [left, centre, right] = Layout::horizontal(thirds).areas(bottom);
+        // What the devices have to say, as far as three rows are left for the events.
+        let wanted = devices::rows(&state.train) + 2;
+        let height = wanted.min(right.height.saturating_sub(5)).max(3);
+        let [devices, events] =
+            Layout::vertical([Constraint::Length(height), fill(1)]).areas(right);
+        places.extend([
+            (left, Pane::Memory),
+            (centre, Pane::Time),
+            (devices, Pane::Devices),
+            (events, Pane::Events),
+        ]);
+    }
+    for (place, which) in places {
+        pane(state, canvas, place, which);
     }
 }
 
@@ -103,16 +117,10 @@ fn pane(state: &State, canvas: &mut Canvas, area: Rect, which: Pane) {
             Metric::LearningRate,
             Unit::Plain,
         ),
-        Pane::Throughput => small(
-            train,
-            canvas,
-            area,
-            which,
-            Metric::TokensPerSecond,
-            Unit::Count,
-        ),
-        Pane::Memory => numbers::memory(train, canvas, area),
-        Pane::Time => numbers::time(train, canvas, area),
+        Pane::Throughput => throughput(train, canvas, area),
+        Pane::Memory => memory::draw(train, canvas, area),
+        Pane::Time => time::draw(train, canvas, area, room(state) != Room::Many),
+        Pane::Devices => devices::draw(train, canvas, area),
         Pane::Events => events::draw(state, canvas, area),
     }
 }
@@ -221,15 +229,45 @@ fn main_chart(train: &Train, canvas: &mut Canvas, area: Rect) {
 
 /// A chart of one metric with its last value in the title.
 fn small(train: &Train, canvas: &mut Canvas, area: Rect, which: Pane, metric: Metric, unit: Unit) {
-    let theme = canvas.theme;
-    let chart = Chart {
+    let inner = small_frame(train, canvas, area, which, metric, unit);
+    small_chart(train, metric, unit, canvas.theme).draw(canvas, inner);
+}
+
+/// Tokens a second, and under the chart what they are by GPU and of the peak.
+fn throughput(train: &Train, canvas: &mut Canvas, area: Rect) {
+    let (metric, unit) = (Metric::TokensPerSecond, Unit::Count);
+    let mut inner = small_frame(train, canvas, area, Pane::Throughput, metric, unit);
+    if inner.height >= 4 {
+        let text = time::rate(train, usize::from(inner.width));
+        let dim = canvas.theme.dim;
+        canvas.line(inner, inner.height - 1, Span::styled(text, dim));
+        inner.height -= 1;
+    }
+    small_chart(train, metric, unit, canvas.theme).draw(canvas, inner);
+}
+
+fn small_chart<'a>(train: &'a Train, metric: Metric, unit: Unit, theme: &Theme) -> Chart<'a> {
+    Chart {
         series: lines(train, metric, theme.series[0], Drawing::Line, theme),
         view: &train.view,
         range: train.range(),
         unit,
         marks: &[],
         readout: train.view.inspect,
-    };
+    }
+}
+
+/// The frame of a small chart with the last value in its title; returns the inside.
+fn small_frame(
+    train: &Train,
+    canvas: &mut Canvas,
+    area: Rect,
+    which: Pane,
+    metric: Metric,
+    unit: Unit,
+) -> Rect {
+    let theme = canvas.theme;
+    let chart = small_chart(train, metric, unit, theme);
     let last = train
         .history
         .train
@@ -244,14 +282,8 @@ fn small(train: &Train, canvas: &mut Canvas, area: Rect, which: Pane, metric: Me
     } else {
         Line::from(last)
     };
-    let inner = canvas.pane(
-        area,
-        number(which),
-        train.focus == which,
-        metric.to_string(),
-        right,
-    );
-    chart.draw(canvas, inner);
+    let focused = train.focus == which;
+    canvas.pane(area, number(which), focused, metric.to_string(), right)
 }
 
 /// Losses of all depths in one chart, and the gap of each to the main loss.

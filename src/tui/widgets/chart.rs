@@ -88,10 +88,7 @@ impl Chart<'_> {
         match (self.view.scale, self.view.axis) {
             (Scale::LogLog, _) => String::new(),
             (_, Axis::Time) => format!("1 col = {}", duration(step)),
-            (_, Axis::Step) => format!(
-                "1 col = {} steps",
-                short(step.max(1.0).round(), Unit::Count)
-            ),
+            (_, Axis::Step) => steps_text(step),
             (_, Axis::Tokens) => format!("1 col = {} tokens", short(step, Unit::Count)),
         }
     }
@@ -374,6 +371,22 @@ impl Chart<'_> {
     }
 }
 
+/// How many steps a column covers, or how many columns a step.
+fn steps_text(steps: f64) -> String {
+    let steps = steps.max(0.0);
+    if steps >= 1.5 {
+        format!("1 col = {} steps", short(steps.round(), Unit::Count))
+    } else if steps > 0.95 {
+        "1 col = 1 step".into()
+    } else if steps > 0.0 {
+        let columns = 1.0 / steps;
+        let digits = usize::from(columns < 9.95);
+        format!("1 step = {columns:.digits$} cols")
+    } else {
+        String::new()
+    }
+}
+
 /// Whether the value of a series at the cursor is written out.
 fn is_read(series: &Series) -> bool {
     matches!(series.drawing, Drawing::Line | Drawing::Plain) && series.table.rows() > 0
@@ -389,5 +402,24 @@ pub fn nearest(table: &Table, axis: Axis, x: f64) -> usize {
         above
     } else {
         below
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::steps_text;
+
+    #[test]
+    fn a_column_is_never_said_to_be_more_than_it_is() {
+        for (steps, text) in [
+            (87.3, "1 col = 87 steps"),
+            (1.5, "1 col = 2 steps"),
+            (1.2, "1 col = 1 step"),
+            (0.125, "1 step = 8.0 cols"),
+            (0.04, "1 step = 25 cols"),
+            (0.0, ""),
+        ] {
+            assert_eq!(steps_text(steps), text);
+        }
     }
 }

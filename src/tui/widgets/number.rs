@@ -34,6 +34,17 @@ pub fn short(value: f64, unit: Unit) -> String {
     }
 }
 
+/// Bytes of all bytes with one unit where they have the same: `55.0/80.0 GiB`.
+pub fn part_of(part: u64, whole: u64) -> String {
+    let whole = short(whole as f64, Unit::Bytes);
+    let part = short(part as f64, Unit::Bytes);
+    let unit = whole.rsplit(' ').next().unwrap_or_default();
+    match part.strip_suffix(unit) {
+        Some(number) => format!("{}/{whole}", number.trim_end()),
+        None => format!("{part}/{whole}"),
+    }
+}
+
 fn plain(value: f64) -> String {
     let size = value.abs();
     if size == 0.0 {
@@ -118,5 +129,8 @@ mod tests {
             assert_eq!(short(value, unit), text);
         }
         assert_eq!(grouped(1_234_567), "1 234 567");
+        assert_eq!(part_of(3 << 29, 80 << 30), "1.50/80.0 GiB");
+        assert_eq!(part_of(3 << 19, 80 << 30), "1.50 MiB/80.0 GiB");
+        assert_eq!(part_of(0, 0), "0/0 B");
     }
 }

@@ -347,5 +347,9 @@ fn a_chart_of_a_zoomed_window_names_its_bucket_size() {
     let (start, end) = bench.state.train.view.window(bench.state.train.range());
     assert_eq!(end, STEPS as f64);
     assert!((end - start - 399.0 / 8.0).abs() < 1e-9);
-    assert!(bench.text().contains("1 col = 1 steps"), "{}", bench.text());
+    assert!(
+        bench.text().contains("1 step = 1.4 cols"),
+        "{}",
+        bench.text()
+    );
 }
