@@ -4,8 +4,11 @@
 //! `j H / K .. (j + 1) H / K`. The backward computes `P = exp(S - lse)` again: with `delta = sum_d do o`,
 //! `dV = P^T do`, `dS = P (do V^T - delta)`, `dQ = scale dS K`, `dK = scale dS^T Q`.
 //!
-//! Scores exist for one head and one block of queries at a time, never for a whole sequence.
+//! Scores exist for one head and one block of queries at a time, never for a whole sequence. Saved for the backward are `q`, `k`, `v`,
+//! `o` and `lse`.
 
+#[cfg(feature = "cuda")]
+mod cuda;
 mod reference;
 
 use candle_core::{Result, Tensor, bail};
@@ -15,8 +18,10 @@ use super::{CuSeqlens, host};
 
 /// The attention output and the log of the softmax denominator, `(o, lse)`.
 ///
+/// `q` and `k` are contiguous; `v` may be columns of a joint buffer.
+///
 /// # Shapes
-/// `q`, `o` `[N, H, D]`, `k`, `v` `[N, K, D]`, `lse [N, H]`
+/// `q`, `o` `[N, H, D]`, `k`, `v` `[N, K, D]`, `lse [N, H]` f32
 pub fn forward(
     q: &Tensor,
     k: &Tensor,
@@ -25,6 +30,16 @@ pub fn forward(
     scale: f32,
 ) -> Result<(Tensor, Tensor)> {
     let geometry = geometry(q, k, v, cu_seqlens, scale)?;
+    #[cfg(feature = "cuda")]
+    if q.device().is_cuda() {
+        return cuda::forward(&cuda::Inputs {
+            q,
+            k,
+            v,
+            cu_seqlens,
+            geometry,
+        });
+    }
     let (q_values, k, v) = (
         host::read("attention", q)?,
         host::read("attention", k)?,
@@ -51,10 +66,44 @@ pub fn backward(
     cu_seqlens: &CuSeqlens,
     scale: f32,
 ) -> Result<(Tensor, Tensor, Tensor)> {
+    let dv = Tensor::zeros(v.shape(), v.dtype(), v.device())?;
+    let (dq, dk) = backward_into(d_o, q, k, v, o, lse, cu_seqlens, scale, &dv)?;
+    Ok((dq, dk, dv))
+}
+
+/// As [`backward`], with the gradient of the values written into `dv`, which may be columns of a joint buffer; returns `(dq, dk)`.
+///
+/// `dv` is overwritten, and must not share its storage with the other tensors on the CPU.
+///
+/// # Shapes
+/// As [`backward`]
+pub fn backward_into(
+    d_o: &Tensor,
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    o: &Tensor,
+    lse: &Tensor,
+    cu_seqlens: &CuSeqlens,
+    scale: f32,
+    dv: &Tensor,
+) -> Result<(Tensor, Tensor)> {
     let geometry = geometry(q, k, v, cu_seqlens, scale)?;
     host::check("attention", "o", o, q.dims())?;
     host::check("attention", "do", d_o, q.dims())?;
     host::check("attention", "lse", lse, &[q.dim(0)?, geometry.heads])?;
+    host::check("attention", "dv", dv, v.dims())?;
+    #[cfg(feature = "cuda")]
+    if q.device().is_cuda() {
+        let inputs = cuda::Inputs {
+            q,
+            k,
+            v,
+            cu_seqlens,
+            geometry,
+        };
+        return cuda::backward(&inputs, d_o, o, lse, dv);
+    }
     let forward = reference::Forward {
         q: &host::read("attention", q)?,
         k: &host::read("attention", k)?,
@@ -62,17 +111,14 @@ pub fn backward(
         o: &host::read("attention", o)?,
         lse: &host::read("attention", lse)?,
     };
-    let (dq, dk, dv) = reference::backward(
+    let (dq, dk, dv_values) = reference::backward(
         &host::read("attention", d_o)?,
         &forward,
         cu_seqlens,
         geometry,
     );
-    Ok((
-        host::tensor(dq, q.shape())?,
-        host::tensor(dk, k.shape())?,
-        host::tensor(dv, v.shape())?,
-    ))
+    host::write_view("attention", dv, &dv_values)?;
+    Ok((host::tensor(dq, q.shape())?, host::tensor(dk, k.shape())?))
 }
 
 fn geometry(

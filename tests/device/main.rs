@@ -7,6 +7,7 @@
 
 mod adamw;
 mod arithmetic;
+mod attention;
 mod conv1d;
 mod cross_entropy;
 mod gated_norm;
