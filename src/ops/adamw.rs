@@ -5,11 +5,13 @@
 
 #[cfg(feature = "cuda")]
 mod cuda;
+mod guard;
 mod reference;
 
 use candle_core::{Result, Tensor, bail};
 
 use super::host;
+pub use guard::{Guard, Verdict};
 
 /// The numbers of one update.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -38,23 +40,7 @@ pub struct AdamW {
 /// # Errors
 /// When the shapes differ or `step` is 0.
 pub fn step(master: &Tensor, grad: &Tensor, m: &Tensor, v: &Tensor, update: AdamW) -> Result<()> {
-    for (name, tensor) in [("grad", grad), ("m", m), ("v", v)] {
-        host::check("adamw", name, tensor, master.dims())?;
-    }
-    if update.step == 0 {
-        bail!("adamw: updates are counted from 1");
-    }
-    #[cfg(feature = "cuda")]
-    if master.device().is_cuda() {
-        return cuda::step(master, grad, m, v, None, update);
-    }
-    let grad = host::read("adamw", grad)?;
-    let grad: &[f32] = &grad;
-    host::update("adamw", master, |master| {
-        host::update("adamw", m, |m| {
-            host::update("adamw", v, |v| reference::step(master, grad, m, v, update))
-        })
-    })??
+    run([master, grad, m, v], None, None, update)
 }
 
 /// [`step`] that also leaves the new weights, rounded to bf16, in `weights`.
@@ -64,7 +50,6 @@ pub fn step(master: &Tensor, grad: &Tensor, m: &Tensor, v: &Tensor, update: Adam
 ///
 /// # Errors
 /// As [`step`], and when the tensors are not on a CUDA device: the CPU computes in f32 alone.
-#[cfg(feature = "cuda")]
 pub fn step_and_copy(
     master: &Tensor,
     grad: &Tensor,
@@ -73,11 +58,58 @@ pub fn step_and_copy(
     weights: &Tensor,
     update: AdamW,
 ) -> Result<()> {
-    for (name, tensor) in [("grad", grad), ("m", m), ("v", v), ("weights", weights)] {
+    run([master, grad, m, v], Some(weights), None, update)
+}
+
+/// [`step`], or with `weights` [`step_and_copy`], as `guard` has judged: the gradient is scaled by its factor as well, and nothing at
+/// all is written when the step is to be skipped. Nobody waits for the verdict.
+pub fn step_guarded(
+    master: &Tensor,
+    grad: &Tensor,
+    m: &Tensor,
+    v: &Tensor,
+    weights: Option<&Tensor>,
+    guard: &Guard,
+    update: AdamW,
+) -> Result<()> {
+    run([master, grad, m, v], weights, Some(guard), update)
+}
+
+fn run(
+    [master, grad, m, v]: [&Tensor; 4],
+    weights: Option<&Tensor>,
+    guard: Option<&Guard>,
+    mut update: AdamW,
+) -> Result<()> {
+    for (name, tensor) in [("grad", grad), ("m", m), ("v", v)] {
         host::check("adamw", name, tensor, master.dims())?;
+    }
+    if let Some(weights) = weights {
+        host::check("adamw", "weights", weights, master.dims())?;
     }
     if update.step == 0 {
         bail!("adamw: updates are counted from 1");
     }
-    cuda::step(master, grad, m, v, Some(weights), update)
+    #[cfg(feature = "cuda")]
+    if master.device().is_cuda() {
+        let verdict = guard.map(Guard::verdict);
+        return cuda::step(master, grad, m, v, weights, verdict, update);
+    }
+    if weights.is_some() {
+        bail!("adamw: the CPU keeps no weights in bf16");
+    }
+    if let Some(guard) = guard {
+        let verdict = Verdict::of(&guard.verdict().to_vec1()?)?;
+        if verdict.skip {
+            return Ok(());
+        }
+        update.grad_scale *= verdict.factor;
+    }
+    let grad = host::read("adamw", grad)?;
+    let grad: &[f32] = &grad;
+    host::update("adamw", master, |master| {
+        host::update("adamw", m, |m| {
+            host::update("adamw", v, |v| reference::step(master, grad, m, v, update))
+        })
+    })??
 }

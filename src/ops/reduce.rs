@@ -4,7 +4,7 @@
 mod cuda;
 mod reference;
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor, bail};
 
 use super::host;
 
@@ -15,6 +15,29 @@ pub fn sum_of_squares(x: &Tensor) -> Result<f64> {
         return cuda::total("reduce_squares", x);
     }
     Ok(reference::sum_of_squares(&host::read("sum_of_squares", x)?))
+}
+
+/// [`sum_of_squares`] into `out`, without waiting for the device.
+///
+/// # Shapes
+/// `x` any, `out [1]` f64
+///
+/// # Errors
+/// When `out` is another tensor than that, or lies on another device.
+pub fn sum_of_squares_into(x: &Tensor, out: &Tensor) -> Result<()> {
+    host::check("sum_of_squares", "out", out, &[1])?;
+    if out.dtype() != DType::F64 {
+        bail!(
+            "sum_of_squares: out is {}, expected f64",
+            out.dtype().as_str()
+        );
+    }
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() {
+        return cuda::total_into("reduce_squares", x, out);
+    }
+    let sum = reference::sum_of_squares(&host::read("sum_of_squares", x)?);
+    out.slice_set(&Tensor::new(&[sum], &Device::Cpu)?, 0, 0)
 }
 
 /// How many values are NaN or infinite.

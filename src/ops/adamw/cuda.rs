@@ -1,10 +1,14 @@
-//! The launch of `kernels/adamw.cu`.
+//! Launches of `kernels/adamw.cu`.
 
+use candle_core::cuda_backend::cudarc::driver::LaunchConfig;
 use candle_core::{DType, Result, Tensor, bail};
 
 use super::AdamW;
-use crate::ops::cuda::Argument::{Absent, Float, Int, Typed, Values};
-use crate::ops::cuda::{each, launch};
+use crate::ops::cuda::Argument::{Absent, Double, Float, Int, Typed, Values};
+use crate::ops::cuda::{each, grid, launch};
+
+/// Losses that one launch looks at.
+const LOSSES: usize = 8;
 
 pub(super) fn step(
     master: &Tensor,
@@ -12,6 +16,7 @@ pub(super) fn step(
     m: &Tensor,
     v: &Tensor,
     weights: Option<&Tensor>,
+    verdict: Option<&Tensor>,
     update: AdamW,
 ) -> Result<()> {
     if master.dtype() != DType::F32 {
@@ -53,7 +58,34 @@ pub(super) fn step(
             float(beta2),
             float(1.0 - beta2),
             float(eps),
-            float(grad_scale),
+            verdict.map_or(Absent, |verdict| Typed(DType::F64, verdict)),
+            Double(grad_scale),
         ],
     )
+}
+
+pub(super) fn judge(verdict: &Tensor, sums: &[&Tensor], squares: &Tensor, clip: f64) -> Result<()> {
+    let launches = sums.len().div_ceil(LOSSES).max(1);
+    for index in 0..launches {
+        let losses = &sums[index * LOSSES..sums.len().min((index + 1) * LOSSES)];
+        let last = index + 1 == launches;
+        let mut arguments = vec![
+            Values(verdict),
+            if last { Values(squares) } else { Absent },
+            Double(clip),
+            Int(usize::from(index == 0)),
+            Int(losses.len()),
+        ];
+        arguments.extend(losses.iter().map(|loss| Values(loss)));
+        arguments.extend((losses.len()..LOSSES).map(|_| Absent));
+        launch("adamw", "adamw_judge", verdict, one_thread(), &arguments)?;
+    }
+    Ok(())
+}
+
+fn one_thread() -> LaunchConfig {
+    LaunchConfig {
+        block_dim: (1, 1, 1),
+        ..grid(1, 0)
+    }
 }

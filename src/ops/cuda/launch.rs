@@ -47,13 +47,13 @@ enum Word {
     Double(f64),
 }
 
-/// Starts `{name}_{bf16|f32}` of `kernels/{file}.cu` on the device and for the element type of `like`; an empty grid starts nothing.
+/// Starts `{name}_{bf16|f32|f64}` of `kernels/{file}.cu` on the device and for the element type of `like`; an empty grid starts nothing.
 ///
 /// Kernels of a device run in the order of their launches, in its one stream, so pointers are taken without the locks that
 /// candle keeps around storages: the borrowed tensors hold the memory until the launch is queued, and freeing is queued too.
 ///
 /// # Errors
-/// When `like` is neither bf16 nor f32, a tensor lies elsewhere, has another type, or is not contiguous, or the driver refuses.
+/// When `like` is neither bf16, f32 nor f64, a tensor lies elsewhere, has another type, or is not contiguous, or the driver refuses.
 pub(in crate::ops) fn launch(
     file: &'static str,
     name: &str,
@@ -65,6 +65,7 @@ pub(in crate::ops) fn launch(
     let suffix = match like.dtype() {
         DType::F32 => "f32",
         DType::BF16 => "bf16",
+        DType::F64 => "f64",
         dtype => bail!("{file} has no CUDA kernel for {}", dtype.as_str()),
     };
     if config.grid_dim.0 == 0 || config.grid_dim.1 == 0 {

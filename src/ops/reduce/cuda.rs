@@ -12,11 +12,17 @@ const STRIDE: usize = 2048;
 
 /// What `name` sums over `x`, read back: the caller waits for the device.
 pub(super) fn total(name: &str, x: &Tensor) -> Result<f64> {
+    let sum = output(x, DType::F64, 1)?;
+    total_into(name, x, &sum)?;
+    Ok(sum.to_vec1::<f64>()?[0])
+}
+
+/// What `name` sums over `x`, into `sum`.
+pub(super) fn total_into(name: &str, x: &Tensor, sum: &Tensor) -> Result<()> {
     let n = x.elem_count();
     let run = n.div_ceil(BLOCKS).max(1).next_multiple_of(STRIDE);
     let blocks = n.div_ceil(run);
     let partial = output(x, DType::F64, blocks)?;
-    let sum = output(x, DType::F64, 1)?;
     let partials = Typed(DType::F64, &partial);
     launch(
         "reduce",
@@ -32,9 +38,8 @@ pub(super) fn total(name: &str, x: &Tensor) -> Result<f64> {
         grid(1, 0),
         &[
             Typed(DType::F64, &partial),
-            Typed(DType::F64, &sum),
+            Typed(DType::F64, sum),
             Int(blocks),
         ],
-    )?;
-    Ok(sum.to_vec1::<f64>()?[0])
+    )
 }

@@ -1,6 +1,7 @@
 //! The optimizer step.
 
-use trestle::ops::adamw::{AdamW, step};
+use candle_core::{DType, Device, Tensor};
+use trestle::ops::adamw::{AdamW, Guard, Verdict, step, step_guarded};
 use trestle::ops::reduce;
 
 use super::golden::{Report, cases, values};
@@ -71,4 +72,62 @@ fn adamw_follows_its_definition_in_f64() {
         );
     }
     assert!(step(&master, &grad, &m, &v, AdamW { step: 0, ..update }).is_err());
+}
+
+#[test]
+fn a_guarded_step_is_the_step_of_its_verdict() {
+    let mut random = Random::new(9);
+    let [master, grad, m] = std::array::from_fn(|_| random.tensor(&[1000]));
+    let v = random.between(0.0, 1.0, &[1000]);
+    let squares = Tensor::zeros(1, DType::F64, &Device::Cpu).unwrap();
+    reduce::sum_of_squares_into(&grad, &squares).unwrap();
+    let norm = reduce::sum_of_squares(&grad).unwrap().sqrt();
+    let update = AdamW {
+        lr: 3e-3,
+        beta1: 0.9,
+        beta2: 0.95,
+        eps: 1e-8,
+        weight_decay: 0.1,
+        step: 3,
+        grad_scale: 1.0,
+    };
+    let loss = |loss: f64| Tensor::new(&[loss, 0.0], &Device::Cpu).unwrap();
+    let mut guard = Guard::new(&Device::Cpu).unwrap();
+    let mut run = |losses: &[f64], squares: &Tensor, clip: f64| {
+        let losses: Vec<Tensor> = losses.iter().map(|value| loss(*value)).collect();
+        let losses: Vec<&Tensor> = losses.iter().collect();
+        guard.judge(&losses, squares, clip).unwrap();
+        let arenas = [&master, &m, &v].map(|arena| arena.copy().unwrap());
+        let [p, m, v] = &arenas;
+        step_guarded(p, &grad, m, v, None, &guard, update).unwrap();
+        let verdict: Vec<f64> = guard.verdict().to_vec1().unwrap();
+        (Verdict::of(&verdict).unwrap(), arenas.map(|a| values(&a)))
+    };
+    let before = [&master, &m, &v].map(values);
+    for (clip, factor) in [(0.0, 1.0), (0.5, 0.5 / (norm + 1e-6)), (1e6, 1.0)] {
+        let (verdict, after) = run(&[1.5, 2.5], &squares, clip);
+        let expected = Verdict {
+            norm,
+            factor,
+            skip: false,
+        };
+        assert_eq!(verdict, expected);
+        let arenas = [&master, &m, &v].map(|arena| arena.copy().unwrap());
+        let update = AdamW {
+            grad_scale: factor,
+            ..update
+        };
+        step(&arenas[0], &grad, &arenas[1], &arenas[2], update).unwrap();
+        assert_eq!(after, arenas.map(|arena| values(&arena)));
+    }
+    let infinite = Tensor::new(&[f64::INFINITY], &Device::Cpu).unwrap();
+    for (losses, squares) in [
+        ([1.0, f64::NAN], &squares),
+        ([f64::INFINITY, 1.0], &squares),
+        ([1.0, 1.0], &infinite),
+    ] {
+        let (verdict, after) = run(&losses, squares, 1.0);
+        assert!(verdict.skip);
+        assert_eq!(after, before, "nothing may change");
+    }
 }
