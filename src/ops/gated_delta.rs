@@ -16,17 +16,21 @@
 //! S <- exp(G_last) S + (exp(G_last - G) K)^T N
 //! ```
 //!
-//! The forward saves the state at the begin of every chunk and `N`; the backward computes the rest again, chunk by chunk from the end.
+//! On the CPU the forward saves the state at the begin of every chunk and `N`; the backward computes the rest again, chunk by chunk from
+//! the end. On CUDA it saves nothing but its inputs, as the views that they are: `4 Kl dk + 2 Hv dv + 8 Hv` bytes a token in bf16, of
+//! which all but `8 Hv` are one output of the convolution. Its backward computes states and `N` again.
 
 mod backward;
 mod chunk;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod forward;
 mod reference;
 
 use candle_core::{Result, Tensor, bail};
 use chunk::Geometry;
 
-use super::{CuSeqlens, host};
+use super::{CuSeqlens, columns, host};
 
 /// Tokens of a chunk.
 pub const CHUNK: usize = 64;
@@ -42,7 +46,7 @@ pub struct Output {
     pub saved: Saved,
 }
 
-/// What the backward reads: the inputs (shared, not copied), the state at each chunk's begin and end, the corrected values `N`.
+/// What the backward reads: the inputs (shared, not copied); on the CPU also the state at each chunk's begin and end and the corrected values `N`.
 #[derive(Debug)]
 pub struct Saved {
     q: Tensor,
@@ -50,18 +54,56 @@ pub struct Saved {
     v: Tensor,
     g: Tensor,
     beta: Tensor,
-    cu_seqlens: CuSeqlens,
-    tasks: Vec<forward::TaskSaved>,
+    kept: Kept,
 }
 
 impl Saved {
     /// Bytes that are kept until the backward, the inputs included.
     pub fn bytes(&self) -> usize {
         let inputs = [&self.q, &self.k, &self.v, &self.g, &self.beta];
-        let inputs: usize = inputs.iter().map(|input| input.elem_count()).sum();
+        let inputs: usize = inputs
+            .iter()
+            .map(|input| input.elem_count() * input.dtype().size_in_bytes())
+            .sum();
+        inputs + self.kept.bytes()
+    }
+
+    /// Lets go of the inputs, for a caller that computes them again before the backward.
+    pub fn without_inputs(self) -> Kept {
+        self.kept
+    }
+}
+
+/// What the backward reads besides the inputs: nothing on CUDA but a given initial state, states and `N` on the CPU.
+#[derive(Debug)]
+pub struct Kept {
+    cu_seqlens: CuSeqlens,
+    #[cfg_attr(
+        not(feature = "cuda"),
+        expect(dead_code, reason = "the CPU keeps states instead")
+    )]
+    initial: Option<Tensor>,
+    tasks: Vec<forward::TaskSaved>,
+}
+
+impl Kept {
+    /// Bytes, the initial state not counted, which belongs to the caller.
+    pub fn bytes(&self) -> usize {
         let tasks = self.tasks.iter();
-        let tasks: usize = tasks.map(|t| t.states.len() + t.corrected.len()).sum();
-        (inputs + tasks) * size_of::<f32>()
+        let numbers: usize = tasks.map(|t| t.states.len() + t.corrected.len()).sum();
+        numbers * size_of::<f32>()
+    }
+
+    /// Takes the inputs that [`forward`] had; others make the gradients those of another function.
+    pub fn with_inputs(self, q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor) -> Saved {
+        Saved {
+            q,
+            k,
+            v,
+            g,
+            beta,
+            kept: self,
+        }
     }
 }
 
@@ -80,13 +122,38 @@ pub struct Grads {
     pub dbeta: Tensor,
     /// Of the initial state, `[B, Hv, dk, dv]`.
     pub dstate: Tensor,
+    /// What `dq`, `dk` and `dv` are columns of, where they are.
+    joined: Option<Tensor>,
+}
+
+impl Grads {
+    /// `dq`, `dk` and `dv` side by side, as the convolution's gradient is read: `[N, 2 Kl dk + Hv dv]`. No copy on CUDA.
+    pub fn joined(&self) -> Result<Tensor> {
+        if let Some(joined) = &self.joined {
+            return Ok(joined.clone());
+        }
+        let flat = |t: &Tensor| t.flatten_from(1);
+        columns::join(&[&flat(&self.dq)?, &flat(&self.dk)?, &flat(&self.dv)?])
+    }
+}
+
+/// Columns `[from, from + heads width)` of `joined` as heads, a view that [`forward`] takes as it is.
+///
+/// # Shapes
+/// `joined [N, C]`, result `[N, heads, width]`
+pub fn heads(joined: &Tensor, from: usize, heads: usize, width: usize) -> Result<Tensor> {
+    joined
+        .narrow(1, from, heads * width)?
+        .unfold(1, width, width)
 }
 
 /// The chunked rule.
 ///
 /// # Shapes
-/// `q`, `k` `[N, Kl, dk]` as the convolution gives them, `v [N, Hv, dv]`, `g` (log decay, at most 0) and `beta` `[N, Hv]`,
-/// `initial_state [B, Hv, dk, dv]` for `B` sequences
+/// `q`, `k` `[N, Kl, dk]` as the convolution gives them, `v [N, Hv, dv]`: views of its columns, packed from their second dimension on;
+/// `g` (log decay, at most 0) and `beta` `[N, Hv]`, `initial_state [B, Hv, dk, dv]` for `B` sequences, f32
+///
+/// On CUDA `dk = dv = 128` in bf16 runs on tensor cores; other widths and f32 go token by token.
 pub fn forward(
     q: &Tensor,
     k: &Tensor,
@@ -98,6 +165,31 @@ pub fn forward(
 ) -> Result<Output> {
     let geometry = geometry(q, k, v, g, beta, cu_seqlens)?;
     let shape = state_shape(cu_seqlens, geometry);
+    let saved = |tasks| Saved {
+        q: q.clone(),
+        k: k.clone(),
+        v: v.clone(),
+        g: g.clone(),
+        beta: beta.clone(),
+        kept: Kept {
+            cu_seqlens: cu_seqlens.clone(),
+            initial: initial_state.cloned(),
+            tasks,
+        },
+    };
+    #[cfg(feature = "cuda")]
+    if q.device().is_cuda() {
+        if let Some(state) = initial_state {
+            host::check("gated_delta", "state", state, &shape)?;
+        }
+        let saved = saved(Vec::new());
+        let (o, final_state) = cuda::forward(&saved, geometry, &shape)?;
+        return Ok(Output {
+            o,
+            final_state,
+            saved,
+        });
+    }
     let (o, final_state, tasks) = {
         let state = initial_state
             .map(|state| read_state(state, &shape))
@@ -112,19 +204,10 @@ pub fn forward(
         };
         forward::forward(&inputs, cu_seqlens, state.as_deref())
     };
-    let saved = Saved {
-        q: q.clone(),
-        k: k.clone(),
-        v: v.clone(),
-        g: g.clone(),
-        beta: beta.clone(),
-        cu_seqlens: cu_seqlens.clone(),
-        tasks,
-    };
     Ok(Output {
         o: host::tensor(o, v.shape())?,
         final_state: host::tensor(final_state, &shape[..])?,
-        saved,
+        saved: saved(tasks),
     })
 }
 
@@ -139,12 +222,21 @@ pub fn backward(d_o: &Tensor, d_state: Option<&Tensor>, saved: &Saved) -> Result
         v,
         g,
         beta,
-        cu_seqlens,
-        tasks,
+        kept,
     } = saved;
+    let Kept {
+        cu_seqlens, tasks, ..
+    } = kept;
     let geometry = geometry(q, k, v, g, beta, cu_seqlens)?;
     let shape = state_shape(cu_seqlens, geometry);
     host::check("gated_delta", "do", d_o, v.dims())?;
+    #[cfg(feature = "cuda")]
+    if q.device().is_cuda() {
+        if let Some(state) = d_state {
+            host::check("gated_delta", "d_state", state, &shape)?;
+        }
+        return cuda::backward(d_o, d_state, saved, geometry, &shape);
+    }
     let d_state = d_state.map(|state| read_state(state, &shape)).transpose()?;
     let inputs = chunk::Inputs {
         q: &host::read("gated_delta", q)?,
@@ -163,6 +255,7 @@ pub fn backward(d_o: &Tensor, d_state: Option<&Tensor>, saved: &Saved) -> Result
         dg: host::tensor(gradients.dg, g.shape())?,
         dbeta: host::tensor(gradients.dbeta, beta.shape())?,
         dstate: host::tensor(gradients.dstate, &shape[..])?,
+        joined: None,
     })
 }
 

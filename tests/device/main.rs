@@ -10,6 +10,7 @@ mod arithmetic;
 mod attention;
 mod conv1d;
 mod cross_entropy;
+mod gated_delta;
 mod gated_norm;
 mod gates;
 mod gdn_gates;
