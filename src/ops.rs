@@ -12,6 +12,7 @@
 //! sums over blocks are taken in their order.
 
 mod arithmetic;
+mod buffer;
 mod cu_seqlens;
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -40,6 +41,7 @@ pub mod silu_mul;
 pub mod transfer;
 
 pub use arithmetic::{add, add_assign, fill_zero, scale};
+pub use buffer::buffer;
 pub use cu_seqlens::CuSeqlens;
 #[cfg(feature = "cuda")]
 pub use cuda::{KernelTime, kernel_times};

@@ -1,11 +1,12 @@
 //! Gated full attention: grouped queries, normed queries and keys, partial rotary embedding, sigmoid gate.
 //!
-//! `N` tokens, `H` query heads, `K` key-value heads, `d` head width, `h` hidden size. The rows of `q_proj` are, head by
-//! head, `d` of the query and `d` of its gate.
+//! `N` tokens, `H` query heads, `K` key-value heads, `d` head width, `h` hidden size. The three input projections lie one behind the
+//! other in the arena and are one matrix product. Its columns, in pieces of `d`: for every query head the query and its gate, then keys,
+//! then values.
 
 use candle_core::Tensor;
 
-use crate::ops::{CuSeqlens, attention, columns, linear, rms_norm, rope, sigmoid_gate};
+use crate::ops::{self, CuSeqlens, attention, linear, qk_norm_rope, rope, sigmoid_gate};
 use crate::spec::TextConfig;
 
 use super::NnError;
@@ -15,9 +16,8 @@ use super::recompute::{Part, Recompute, bytes};
 /// Full attention of a layer; the decoder's and MTP's are this same one.
 #[derive(Debug)]
 pub(super) struct Attention {
-    q_proj: Parameter,
-    k_proj: Parameter,
-    v_proj: Parameter,
+    /// `[2 H d + 2 K d, h]`.
+    qkv_proj: Parameter,
     o_proj: Parameter,
     q_norm: Parameter,
     k_norm: Parameter,
@@ -26,28 +26,23 @@ pub(super) struct Attention {
     head_dim: usize,
     eps: f64,
     keeps_core: bool,
-    keeps_norm: bool,
+    keeps_rotated: bool,
 }
 
 /// What the backward needs besides the layer's input.
 #[derive(Debug)]
 pub(super) struct Saved {
-    /// Before norm, `[N * H, d]` and `[N * K, d]`.
-    q: Tensor,
-    k: Tensor,
-    /// `[N, K, d]`.
-    v: Tensor,
-    /// Before the sigmoid, `[N, H * d]`.
-    gate: Tensor,
+    /// The output of the input projections.
+    projected: Tensor,
     rotated: Option<Rotated>,
     core: Option<Core>,
 }
 
 impl Saved {
     pub(super) fn bytes(&self) -> usize {
-        bytes([&self.q, &self.k, &self.v, &self.gate])
+        bytes([&self.projected])
             + bytes(self.rotated.iter().flat_map(|r| [&r.q, &r.k]))
-            + bytes(self.core.iter().flat_map(|c| [&c.o, &c.lse, &c.gated]))
+            + bytes(self.core.iter().flat_map(|c| [&c.o, &c.lse]))
     }
 }
 
@@ -58,12 +53,19 @@ struct Rotated {
     k: Tensor,
 }
 
-/// What softmax attention computes: output `[N, H, d]`, log-sum-exp `[N, H]`, and the output times its gate `[N, H * d]`.
+/// What softmax attention computes: output `[N, H, d]`, log-sum-exp `[N, H]`.
 #[derive(Debug)]
 struct Core {
     o: Tensor,
     lse: Tensor,
-    gated: Tensor,
+}
+
+/// Columns of the joint projection, or of its gradient: `q` and `gate` `[N, H, d]`, `k` and `v` `[N, K, d]`.
+struct Columns {
+    q: Tensor,
+    gate: Tensor,
+    k: Tensor,
+    v: Tensor,
 }
 
 impl Attention {
@@ -74,11 +76,10 @@ impl Attention {
         prefix: &str,
         recompute: &Recompute,
     ) -> Result<Self, NnError> {
-        let get = |name: &str| parameters.get(&format!("{prefix}{name}.weight"));
+        let name = |name: &str| format!("{prefix}{name}.weight");
+        let get = |at: &str| parameters.get(&name(at));
         Ok(Self {
-            q_proj: get("q_proj")?,
-            k_proj: get("k_proj")?,
-            v_proj: get("v_proj")?,
+            qkv_proj: parameters.joined(&["q_proj", "k_proj", "v_proj"].map(name))?,
             o_proj: get("o_proj")?,
             q_norm: get("q_norm")?,
             k_norm: get("k_norm")?,
@@ -87,34 +88,29 @@ impl Attention {
             head_dim: config.head_dim,
             eps: config.rms_norm_eps,
             keeps_core: recompute.keeps(Part::CoreAttn),
-            keeps_norm: recompute.keeps(Part::Norm),
+            keeps_rotated: recompute.keeps(Part::Norm) && parameters.keeps_cheap(),
         })
     }
 
-    /// `[N, h]` to `[N, h]`.
+    /// `residual` plus the mixer of `x`, `[N, h]` each.
     pub(super) fn forward(
         &self,
         x: &Tensor,
+        residual: &Tensor,
         table: &rope::Table,
         cu_seqlens: &CuSeqlens,
     ) -> Result<(Tensor, Saved), NnError> {
-        let (n, d) = (x.dim(0)?, self.head_dim);
-        let heads = linear::forward(x, &self.q_proj.weight)?.reshape((n * self.heads, 2 * d))?;
-        let [q, gate] = columns::split(&heads, &[d, d])?;
-        let gate = gate.reshape((n, self.heads * d))?;
-        let k = linear::forward(x, &self.k_proj.weight)?.reshape((n * self.kv_heads, d))?;
-        let v = linear::forward(x, &self.v_proj.weight)?.reshape((n, self.kv_heads, d))?;
-        let rotated = self.rotate(&q, &k, table)?;
-        let core = self.core(&rotated, &v, &gate, cu_seqlens)?;
-        let y = linear::forward(&core.gated, &self.o_proj.weight)?;
+        let projected = linear::forward(x, &self.qkv_proj.weight)?;
+        let columns = self.columns(&projected)?;
+        let rotated = self.rotate(&columns, table)?;
+        let core = self.core(&rotated, &columns, cu_seqlens)?;
+        let gated = sigmoid_gate::forward(&core.o, &columns.gate)?;
+        let y = linear::forward_add(&gated, &self.o_proj.weight, residual)?;
         Ok((
             y,
             Saved {
-                q,
-                k,
-                v,
-                gate,
-                rotated: self.keeps_norm.then_some(rotated),
+                projected,
+                rotated: self.keeps_rotated.then_some(rotated),
                 core: self.keeps_core.then_some(core),
             },
         ))
@@ -129,84 +125,80 @@ impl Attention {
         table: &rope::Table,
         cu_seqlens: &CuSeqlens,
     ) -> Result<Tensor, NnError> {
-        let (n, d) = (x.dim(0)?, self.head_dim);
-        let Saved { q, k, v, gate, .. } = saved;
+        let columns = self.columns(&saved.projected)?;
         let rotated = match saved.rotated {
             Some(rotated) => rotated,
-            None => self.rotate(&q, &k, table)?,
+            None => self.rotate(&columns, table)?,
         };
         let core = match saved.core {
             Some(core) => core,
-            None => self.core(&rotated, &v, &gate, cu_seqlens)?,
+            None => self.core(&rotated, &columns, cu_seqlens)?,
         };
+        let d_projected = ops::buffer(&saved.projected, saved.projected.dims())?;
+        let into = self.columns(&d_projected)?;
 
-        linear::backward_weight(dy, &core.gated, &self.o_proj.grad)?;
         let d_gated = linear::backward_input(dy, &self.o_proj.weight)?;
-        let o_flat = core.o.reshape((n, self.heads * d))?;
-        let (d_o, d_gate) = sigmoid_gate::backward(&d_gated, &o_flat, &gate)?;
-        let (d_q, d_k, d_v) = attention::backward(
-            &d_o.reshape((n, self.heads, d))?,
+        let (d_o, gated) =
+            sigmoid_gate::backward_into(&d_gated, &core.o, &columns.gate, &into.gate)?;
+        drop(d_gated);
+        linear::backward_weight(dy, &gated, &self.o_proj.grad)?;
+        drop(gated);
+        let (d_q, d_k) = attention::backward_into(
+            &d_o,
             &rotated.q,
             &rotated.k,
-            &v,
+            &columns.v,
             &core.o,
             &core.lse,
             cu_seqlens,
             self.scale(),
+            &into.v,
         )?;
-        let d_q = rms_norm::backward(
-            &rope::backward(&d_q, table)?.reshape((n * self.heads, d))?,
-            &q,
-            &self.q_norm.weight,
-            self.eps,
-            &self.q_norm.grad,
-        )?;
-        let d_k = rms_norm::backward(
-            &rope::backward(&d_k, table)?.reshape((n * self.kv_heads, d))?,
-            &k,
-            &self.k_norm.weight,
-            self.eps,
-            &self.k_norm.grad,
-        )?;
-
-        let d_gate = d_gate.reshape(d_q.shape())?;
-        let d_q_and_gate = columns::join(&[&d_q, &d_gate])?.reshape((n, self.heads * 2 * d))?;
-        let d_k = d_k.reshape((n, self.kv_heads * d))?;
-        let d_v = d_v.reshape((n, self.kv_heads * d))?;
-        linear::backward_weight(&d_q_and_gate, x, &self.q_proj.grad)?;
-        linear::backward_weight(&d_k, x, &self.k_proj.grad)?;
-        linear::backward_weight(&d_v, x, &self.v_proj.grad)?;
-        let dx = linear::backward_input(&d_q_and_gate, &self.q_proj.weight)?;
-        linear::backward_input_into(&d_k, &self.k_proj.weight, &dx)?;
-        linear::backward_input_into(&d_v, &self.v_proj.weight, &dx)?;
-        Ok(dx)
+        drop((d_o, rotated, core));
+        for (dy, x, norm, dx) in [
+            (&d_q, &columns.q, &self.q_norm, &into.q),
+            (&d_k, &columns.k, &self.k_norm, &into.k),
+        ] {
+            let (w, dw) = (&norm.weight, &norm.grad);
+            qk_norm_rope::backward_into(dy, x, w, self.eps, table, dw, dx)?;
+        }
+        linear::backward_weight(&d_projected, x, &self.qkv_proj.grad)?;
+        Ok(linear::backward_input(&d_projected, &self.qkv_proj.weight)?)
     }
 
-    fn rotate(&self, q: &Tensor, k: &Tensor, table: &rope::Table) -> Result<Rotated, NnError> {
-        let normed = |x: &Tensor, norm: &Parameter, heads: usize| -> Result<Tensor, NnError> {
-            let y = rms_norm::forward(x, &norm.weight, self.eps)?;
-            let n = x.dim(0)? / heads;
-            Ok(rope::forward(
-                &y.reshape((n, heads, self.head_dim))?,
-                table,
-            )?)
-        };
+    fn columns(&self, projected: &Tensor) -> Result<Columns, NnError> {
+        let (n, d) = (projected.dim(0)?, self.head_dim);
+        let (heads, kv_heads) = (self.heads, self.kv_heads);
+        let pairs = projected
+            .reshape((n, heads + kv_heads, 2, d))?
+            .narrow(1, 0, heads)?;
+        let pieces = projected.reshape((n, 2 * (heads + kv_heads), d))?;
+        Ok(Columns {
+            q: pairs.narrow(2, 0, 1)?.squeeze(2)?,
+            gate: pairs.narrow(2, 1, 1)?.squeeze(2)?,
+            k: pieces.narrow(1, 2 * heads, kv_heads)?,
+            v: pieces.narrow(1, 2 * heads + kv_heads, kv_heads)?,
+        })
+    }
+
+    fn rotate(&self, columns: &Columns, table: &rope::Table) -> Result<Rotated, NnError> {
+        let rotate =
+            |x: &Tensor, norm: &Parameter| qk_norm_rope::forward(x, &norm.weight, self.eps, table);
         Ok(Rotated {
-            q: normed(q, &self.q_norm, self.heads)?,
-            k: normed(k, &self.k_norm, self.kv_heads)?,
+            q: rotate(&columns.q, &self.q_norm)?,
+            k: rotate(&columns.k, &self.k_norm)?,
         })
     }
 
     fn core(
         &self,
         rotated: &Rotated,
-        v: &Tensor,
-        gate: &Tensor,
+        columns: &Columns,
         cu_seqlens: &CuSeqlens,
     ) -> Result<Core, NnError> {
-        let (o, lse) = attention::forward(&rotated.q, &rotated.k, v, cu_seqlens, self.scale())?;
-        let gated = sigmoid_gate::forward(&o.reshape(gate.shape())?, gate)?;
-        Ok(Core { o, lse, gated })
+        let (q, k) = (&rotated.q, &rotated.k);
+        let (o, lse) = attention::forward(q, k, &columns.v, cu_seqlens, self.scale())?;
+        Ok(Core { o, lse })
     }
 
     fn scale(&self) -> f32 {

@@ -6,7 +6,7 @@
 
 use candle_core::Tensor;
 
-use crate::ops::{self, CuSeqlens, rms_norm, rope};
+use crate::ops::{CuSeqlens, rms_norm, rope};
 use crate::spec::{LayerKind, TextConfig};
 
 use super::NnError;
@@ -108,7 +108,7 @@ impl DecoderLayer {
             post_attention_layernorm: norm("post_attention_layernorm")?,
             mlp: Mlp::new(parameters, &format!("{prefix}mlp."), recompute)?,
             eps: config.rms_norm_eps,
-            keeps_norm: recompute.keeps(Part::Norm),
+            keeps_norm: recompute.keeps(Part::Norm) && parameters.keeps_cheap(),
             keeps_input_only: *recompute == Recompute::Full,
         })
     }
@@ -135,9 +135,9 @@ impl DecoderLayer {
         let norm = &self.post_attention_layernorm;
         let y_normed = self.normed_again(inner.y_normed, &inner.y, norm)?;
         let d_normed = self.mlp.backward(dy, &y_normed, inner.mlp)?;
-        let residual = self.norm_backward(&d_normed, &inner.y, norm)?;
-        ops::add_assign(&residual, dy)?;
-        let dy = residual;
+        drop(y_normed);
+        let dy = self.norm_backward(&d_normed, dy, &inner.y, norm)?;
+        drop((d_normed, inner.y));
 
         let norm = &self.input_layernorm;
         let x_normed = self.normed_again(inner.x_normed, &x, norm)?;
@@ -150,28 +150,25 @@ impl DecoderLayer {
             }
             _ => unreachable!("a layer's saved tensors come from its own forward"),
         };
-        let dx = self.norm_backward(&d_normed, &x, norm)?;
-        ops::add_assign(&dx, &dy)?;
-        Ok(dx)
+        drop(x_normed);
+        self.norm_backward(&d_normed, &dy, &x, norm)
     }
 
     fn inner(&self, x: &Tensor, context: &Context) -> Result<(Tensor, Inner), NnError> {
         let x_normed = self.normed(x, &self.input_layernorm)?;
-        let (mixed, mixer) = match &self.mixer {
+        let cu_seqlens = &context.cu_seqlens;
+        let (y, mixer) = match &self.mixer {
             Mixer::Attention(mixer) => {
-                let (y, saved) = mixer.forward(&x_normed, &context.rope, &context.cu_seqlens)?;
+                let (y, saved) = mixer.forward(&x_normed, x, &context.rope, cu_seqlens)?;
                 (y, MixerSaved::Attention(saved))
             }
             Mixer::GatedDeltaNet(mixer) => {
-                let (y, saved) = mixer.forward(&x_normed, &context.cu_seqlens)?;
+                let (y, saved) = mixer.forward(&x_normed, x, cu_seqlens)?;
                 (y, MixerSaved::GatedDeltaNet(saved))
             }
         };
-        ops::add_assign(&mixed, x)?;
-        let y = mixed;
         let y_normed = self.normed(&y, &self.post_attention_layernorm)?;
-        let (out, mlp) = self.mlp.forward(&y_normed)?;
-        ops::add_assign(&out, &y)?;
+        let (out, mlp) = self.mlp.forward(&y_normed, &y)?;
         let inner = Inner {
             x_normed: self.keeps_norm.then_some(x_normed),
             mixer,
@@ -195,8 +192,15 @@ impl DecoderLayer {
         kept.map_or_else(|| self.normed(x, norm), Ok)
     }
 
-    fn norm_backward(&self, dy: &Tensor, x: &Tensor, norm: &Parameter) -> Result<Tensor, NnError> {
-        let eps = self.eps;
-        Ok(rms_norm::backward(dy, x, &norm.weight, eps, &norm.grad)?)
+    /// The gradient of the residual stream: through the norm, plus `dh` past it.
+    fn norm_backward(
+        &self,
+        dy: &Tensor,
+        dh: &Tensor,
+        h: &Tensor,
+        norm: &Parameter,
+    ) -> Result<Tensor, NnError> {
+        let (w, dw) = (&norm.weight, &norm.grad);
+        Ok(rms_norm::add_backward(dy, dh, h, w, self.eps, dw)?)
     }
 }

@@ -1,11 +1,12 @@
 //! The gated delta net: short convolution, gated delta rule, gated norm.
 //!
 //! `N` tokens, `Kl` key heads of width `dk`, `Hv` value heads of width `dv`, `C = 2 Kl dk + Hv dv` channels of the
-//! convolution: queries, keys, values.
+//! convolution: queries, keys, values. The four input projections lie one behind the other in the arena and are one matrix product
+//! with columns `[qkv C | z Hv dv | b Hv | a Hv]`.
 
 use candle_core::Tensor;
 
-use crate::ops::{CuSeqlens, columns, conv1d, gated_delta, gated_norm, gdn_gates, linear};
+use crate::ops::{self, CuSeqlens, conv1d, gated_delta, gated_norm, gdn_gates, linear};
 use crate::spec::TextConfig;
 
 use super::NnError;
@@ -15,10 +16,8 @@ use super::recompute::{Part, Recompute, bytes};
 /// The gated delta net of a layer.
 #[derive(Debug)]
 pub(super) struct GatedDeltaNet {
-    in_proj_qkv: Parameter,
-    in_proj_z: Parameter,
-    in_proj_b: Parameter,
-    in_proj_a: Parameter,
+    /// `[C + Hv dv + 2 Hv, h]`.
+    in_proj: Parameter,
     /// `[C, W]`.
     conv1d: Parameter,
     a_log: Parameter,
@@ -31,34 +30,21 @@ pub(super) struct GatedDeltaNet {
     value_dim: usize,
     eps: f64,
     keeps_core: bool,
-    keeps_norm: bool,
+    keeps_inputs: bool,
 }
 
 /// What the backward needs besides the layer's input.
 #[derive(Debug)]
 pub(super) struct Saved {
-    /// Before the convolution, `[N, C]`.
-    qkv: Tensor,
-    /// `[N, Hv * dv]`.
-    z: Tensor,
-    /// `[N, Hv]`.
-    b: Tensor,
-    a: Tensor,
+    /// The output of the input projections.
+    projected: Tensor,
     core: Option<Core>,
-    /// The normed output `[N, Hv * dv]`.
-    normed: Option<Tensor>,
 }
 
 impl Saved {
     pub(super) fn bytes(&self) -> usize {
-        bytes(
-            [&self.qkv, &self.z, &self.b, &self.a]
-                .into_iter()
-                .chain(&self.normed),
-        ) + self
-            .core
-            .as_ref()
-            .map_or(0, |core| bytes([&core.o]) + core.delta.bytes())
+        let core = self.core.as_ref();
+        bytes([&self.projected]) + core.map_or(0, |core| bytes([&core.o]) + core.rule.bytes())
     }
 }
 
@@ -66,7 +52,40 @@ impl Saved {
 #[derive(Debug)]
 struct Core {
     o: Tensor,
-    delta: gated_delta::Saved,
+    rule: Rule,
+}
+
+/// The delta rule's own saved tensors, with or without its inputs.
+#[derive(Debug)]
+enum Rule {
+    Whole(gated_delta::Saved),
+    WithoutInputs(gated_delta::Kept),
+}
+
+impl Rule {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Whole(saved) => saved.bytes(),
+            Self::WithoutInputs(kept) => kept.bytes(),
+        }
+    }
+}
+
+/// Inputs of the delta rule.
+struct Inputs {
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    beta: Tensor,
+}
+
+/// Columns of the joint projection, or of its gradient.
+struct Columns {
+    qkv: Tensor,
+    z: Tensor,
+    b: Tensor,
+    a: Tensor,
 }
 
 impl GatedDeltaNet {
@@ -78,13 +97,12 @@ impl GatedDeltaNet {
         recompute: &Recompute,
     ) -> Result<Self, NnError> {
         let get = |name: &str| parameters.get(&format!("{prefix}{name}"));
+        let projections = ["in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a"];
         let conv1d = get("conv1d.weight")?;
         let taps = (config.linear_conv_dim(), config.linear_conv_kernel_dim);
         Ok(Self {
-            in_proj_qkv: get("in_proj_qkv.weight")?,
-            in_proj_z: get("in_proj_z.weight")?,
-            in_proj_b: get("in_proj_b.weight")?,
-            in_proj_a: get("in_proj_a.weight")?,
+            in_proj: parameters
+                .joined(&projections.map(|name| format!("{prefix}{name}.weight")))?,
             conv1d: Parameter {
                 weight: conv1d.weight.reshape(taps)?,
                 grad: conv1d.grad.reshape(taps)?,
@@ -99,34 +117,31 @@ impl GatedDeltaNet {
             value_dim: config.linear_value_head_dim,
             eps: config.rms_norm_eps,
             keeps_core: recompute.keeps(Part::GatedDelta),
-            keeps_norm: recompute.keeps(Part::Norm) && recompute.keeps(Part::GatedDelta),
+            keeps_inputs: parameters.keeps_cheap(),
         })
     }
 
-    /// `[N, h]` to `[N, h]`.
+    /// `residual` plus the mixer of `x`, `[N, h]` each.
     pub(super) fn forward(
         &self,
         x: &Tensor,
+        residual: &Tensor,
         cu_seqlens: &CuSeqlens,
     ) -> Result<(Tensor, Saved), NnError> {
-        let qkv = linear::forward(x, &self.in_proj_qkv.weight)?;
-        let z = linear::forward(x, &self.in_proj_z.weight)?;
-        let b = linear::forward(x, &self.in_proj_b.weight)?;
-        let a = linear::forward(x, &self.in_proj_a.weight)?;
-        let core = self.core(&qkv, &a, &b, cu_seqlens)?;
-        let normed = self.normed(&core.o, &z)?;
-        let y = linear::forward(&normed, &self.out_proj.weight)?;
-        Ok((
-            y,
-            Saved {
-                qkv,
-                z,
-                b,
-                a,
-                core: self.keeps_core.then_some(core),
-                normed: self.keeps_norm.then_some(normed),
+        let projected = linear::forward(x, &self.in_proj.weight)?;
+        let columns = self.columns(&projected)?;
+        let (o, rule) = self.core(&columns, cu_seqlens)?;
+        let normed = gated_norm::forward(&o, &columns.z, &self.norm.weight, self.eps)?;
+        let y = linear::forward_add(&normed, &self.out_proj.weight, residual)?;
+        let core = self.keeps_core.then(|| Core {
+            o,
+            rule: if self.keeps_inputs {
+                Rule::Whole(rule)
+            } else {
+                Rule::WithoutInputs(rule.without_inputs())
             },
-        ))
+        });
+        Ok((y, Saved { projected, core }))
     }
 
     /// The gradient of the input `x`.
@@ -137,99 +152,107 @@ impl GatedDeltaNet {
         saved: Saved,
         cu_seqlens: &CuSeqlens,
     ) -> Result<Tensor, NnError> {
-        let n = x.dim(0)?;
-        let Saved { qkv, z, b, a, .. } = saved;
-        let core = match saved.core {
-            Some(core) => core,
-            None => self.core(&qkv, &a, &b, cu_seqlens)?,
+        let columns = self.columns(&saved.projected)?;
+        let (o, rule) = match saved.core {
+            None => self.core(&columns, cu_seqlens)?,
+            Some(Core {
+                o,
+                rule: Rule::Whole(rule),
+            }) => (o, rule),
+            Some(Core {
+                o,
+                rule: Rule::WithoutInputs(kept),
+            }) => {
+                let Inputs { q, k, v, g, beta } = self.inputs(&columns, cu_seqlens)?;
+                (o, kept.with_inputs(q, k, v, g, beta))
+            }
         };
-        let normed = match saved.normed {
-            Some(normed) => normed,
-            None => self.normed(&core.o, &z)?,
-        };
+        let d_projected = ops::buffer(&saved.projected, saved.projected.dims())?;
+        let into = self.columns(&d_projected)?;
 
-        linear::backward_weight(dy, &normed, &self.out_proj.grad)?;
         let d_normed = linear::backward_input(dy, &self.out_proj.weight)?;
-        let rows = (n * self.value_heads, self.value_dim);
-        let (d_o, d_z) = gated_norm::backward(
-            &d_normed.reshape(rows)?,
-            &core.o.reshape(rows)?,
-            &z.reshape(rows)?,
+        let (d_o, normed) = gated_norm::backward_into(
+            &d_normed,
+            &o,
+            &columns.z,
             &self.norm.weight,
             self.eps,
             &self.norm.grad,
+            &into.z,
         )?;
-        let d_z = d_z.reshape((n, self.value_heads * self.value_dim))?;
-        let d_o = d_o.reshape((n, self.value_heads, self.value_dim))?;
-        let delta = gated_delta::backward(&d_o, None, &core.delta)?;
-        let (d_a, d_b) = gdn_gates::backward(
+        drop((d_normed, o));
+        linear::backward_weight(dy, &normed, &self.out_proj.grad)?;
+        drop(normed);
+        let delta = gated_delta::backward(&d_o, None, &rule)?;
+        drop((d_o, rule));
+        gdn_gates::backward_into(
             &delta.dg,
             &delta.dbeta,
-            &a,
-            &b,
+            &columns.a,
+            &columns.b,
             &self.a_log.weight,
             &self.dt_bias.weight,
             &self.a_log.grad,
             &self.dt_bias.grad,
+            &into.a,
+            &into.b,
         )?;
-        let flat = |t: &Tensor| t.reshape((n, t.elem_count() / n));
-        let d_conv = columns::join(&[&flat(&delta.dq)?, &flat(&delta.dk)?, &flat(&delta.dv)?])?;
-        let d_qkv = conv1d::backward(
-            &d_conv,
-            &qkv,
+        conv1d::backward_into(
+            &delta.joined()?,
+            &columns.qkv,
             &self.conv1d.weight,
             cu_seqlens,
             &self.conv1d.grad,
+            &into.qkv,
         )?;
+        drop(delta);
+        linear::backward_weight(&d_projected, x, &self.in_proj.grad)?;
+        Ok(linear::backward_input(&d_projected, &self.in_proj.weight)?)
+    }
 
-        let projections = [
-            (&d_qkv, &self.in_proj_qkv),
-            (&d_z, &self.in_proj_z),
-            (&d_b, &self.in_proj_b),
-            (&d_a, &self.in_proj_a),
-        ];
-        for (d_out, projection) in projections {
-            linear::backward_weight(d_out, x, &projection.grad)?;
-        }
-        let dx = linear::backward_input(&d_qkv, &self.in_proj_qkv.weight)?;
-        for (d_out, projection) in &projections[1..] {
-            linear::backward_input_into(d_out, &projection.weight, &dx)?;
-        }
-        Ok(dx)
+    fn columns(&self, projected: &Tensor) -> Result<Columns, NnError> {
+        let mut start = 0;
+        let mut next = |width: usize| -> Result<Tensor, NnError> {
+            start += width;
+            Ok(projected.narrow(1, start - width, width)?)
+        };
+        let value = self.value_heads * self.value_dim;
+        Ok(Columns {
+            qkv: next(2 * self.key_heads * self.key_dim + value)?,
+            z: next(value)?,
+            b: next(self.value_heads)?,
+            a: next(self.value_heads)?,
+        })
+    }
+
+    /// Convolution and gates.
+    fn inputs(&self, columns: &Columns, cu_seqlens: &CuSeqlens) -> Result<Inputs, NnError> {
+        let mixed = conv1d::forward(&columns.qkv, &self.conv1d.weight, cu_seqlens)?;
+        let (g, beta) = gdn_gates::forward(
+            &columns.a,
+            &columns.b,
+            &self.a_log.weight,
+            &self.dt_bias.weight,
+        )?;
+        let (keys, values) = (self.key_heads, self.value_heads);
+        let width = keys * self.key_dim;
+        Ok(Inputs {
+            q: gated_delta::heads(&mixed, 0, keys, self.key_dim)?,
+            k: gated_delta::heads(&mixed, width, keys, self.key_dim)?,
+            v: gated_delta::heads(&mixed, 2 * width, values, self.value_dim)?,
+            g,
+            beta,
+        })
     }
 
     /// Convolution, gates and delta rule.
     fn core(
         &self,
-        qkv: &Tensor,
-        a: &Tensor,
-        b: &Tensor,
+        columns: &Columns,
         cu_seqlens: &CuSeqlens,
-    ) -> Result<Core, NnError> {
-        let n = qkv.dim(0)?;
-        let mixed = conv1d::forward(qkv, &self.conv1d.weight, cu_seqlens)?;
-        let keys = self.key_heads * self.key_dim;
-        let widths = [keys, keys, self.value_heads * self.value_dim];
-        let [q, k, v] = columns::split(&mixed, &widths)?;
-        let q = q.reshape((n, self.key_heads, self.key_dim))?;
-        let k = k.reshape((n, self.key_heads, self.key_dim))?;
-        let v = v.reshape((n, self.value_heads, self.value_dim))?;
-        let (g, beta) = gdn_gates::forward(a, b, &self.a_log.weight, &self.dt_bias.weight)?;
+    ) -> Result<(Tensor, gated_delta::Saved), NnError> {
+        let Inputs { q, k, v, g, beta } = self.inputs(columns, cu_seqlens)?;
         let output = gated_delta::forward(&q, &k, &v, &g, &beta, cu_seqlens, None)?;
-        Ok(Core {
-            o: output.o,
-            delta: output.saved,
-        })
-    }
-
-    fn normed(&self, o: &Tensor, z: &Tensor) -> Result<Tensor, NnError> {
-        let rows = (o.dim(0)? * self.value_heads, self.value_dim);
-        let y = gated_norm::forward(
-            &o.reshape(rows)?,
-            &z.reshape(rows)?,
-            &self.norm.weight,
-            self.eps,
-        )?;
-        Ok(y.reshape(z.shape())?)
+        Ok((output.o, output.saved))
     }
 }

@@ -1,4 +1,6 @@
 //! SwiGLU: `down(silu(gate(x)) * up(x))`.
+//!
+//! `gate_proj` and `up_proj` lie one behind the other in the arena and are one matrix product.
 
 use candle_core::Tensor;
 
@@ -11,23 +13,22 @@ use super::recompute::{Part, Recompute, bytes};
 /// The dense MLP of a layer.
 #[derive(Debug)]
 pub(super) struct Mlp {
-    gate_proj: Parameter,
-    up_proj: Parameter,
+    /// `[2I, h]`, gate first.
+    gate_up_proj: Parameter,
     down_proj: Parameter,
-    keeps_activation: bool,
+    keeps_gate_up: bool,
 }
 
 /// What the MLP's backward needs besides its input.
 #[derive(Debug)]
 pub(super) struct Saved {
-    gate: Tensor,
-    up: Tensor,
-    activation: Option<Tensor>,
+    /// `[N, 2I]`.
+    gate_up: Option<Tensor>,
 }
 
 impl Saved {
     pub(super) fn bytes(&self) -> usize {
-        bytes([&self.gate, &self.up].into_iter().chain(&self.activation))
+        bytes(&self.gate_up)
     }
 }
 
@@ -38,30 +39,25 @@ impl Mlp {
         prefix: &str,
         recompute: &Recompute,
     ) -> Result<Self, NnError> {
-        let get = |name: &str| parameters.get(&format!("{prefix}{name}.weight"));
+        let name = |name: &str| format!("{prefix}{name}.weight");
         Ok(Self {
-            gate_proj: get("gate_proj")?,
-            up_proj: get("up_proj")?,
-            down_proj: get("down_proj")?,
-            keeps_activation: recompute.keeps(Part::MlpAct),
+            gate_up_proj: parameters.joined(&[name("gate_proj"), name("up_proj")])?,
+            down_proj: parameters.get(&name("down_proj"))?,
+            keeps_gate_up: recompute.keeps(Part::MlpAct),
         })
     }
 
-    /// `[N, h]` to `[N, h]`.
-    pub(super) fn forward(&self, x: &Tensor) -> Result<(Tensor, Saved), NnError> {
-        let gate = linear::forward(x, &self.gate_proj.weight)?;
-        let up = linear::forward(x, &self.up_proj.weight)?;
-        let activation = silu_mul::forward(&gate, &up)?;
-        let y = linear::forward(&activation, &self.down_proj.weight)?;
-        let activation = self.keeps_activation.then_some(activation);
-        Ok((
-            y,
-            Saved {
-                gate,
-                up,
-                activation,
-            },
-        ))
+    /// `residual` plus the MLP of `x`, `[N, h]` each.
+    pub(super) fn forward(
+        &self,
+        x: &Tensor,
+        residual: &Tensor,
+    ) -> Result<(Tensor, Saved), NnError> {
+        let gate_up = linear::forward(x, &self.gate_up_proj.weight)?;
+        let activation = silu_mul::joined_forward(&gate_up)?;
+        let y = linear::forward_add(&activation, &self.down_proj.weight, residual)?;
+        let gate_up = self.keeps_gate_up.then_some(gate_up);
+        Ok((y, Saved { gate_up }))
     }
 
     /// The gradient of the input `x`.
@@ -71,17 +67,19 @@ impl Mlp {
         x: &Tensor,
         saved: Saved,
     ) -> Result<Tensor, NnError> {
-        let activation = match saved.activation {
-            Some(activation) => activation,
-            None => silu_mul::forward(&saved.gate, &saved.up)?,
-        };
-        linear::backward_weight(dy, &activation, &self.down_proj.grad)?;
         let d_activation = linear::backward_input(dy, &self.down_proj.weight)?;
-        let (d_gate, d_up) = silu_mul::backward(&d_activation, &saved.gate, &saved.up)?;
-        linear::backward_weight(&d_gate, x, &self.gate_proj.grad)?;
-        linear::backward_weight(&d_up, x, &self.up_proj.grad)?;
-        let dx = linear::backward_input(&d_gate, &self.gate_proj.weight)?;
-        linear::backward_input_into(&d_up, &self.up_proj.weight, &dx)?;
-        Ok(dx)
+        let gate_up = match saved.gate_up {
+            Some(gate_up) => gate_up,
+            None => linear::forward(x, &self.gate_up_proj.weight)?,
+        };
+        let (d_gate_up, activation) = silu_mul::joined_backward(&d_activation, &gate_up)?;
+        drop((d_activation, gate_up));
+        linear::backward_weight(dy, &activation, &self.down_proj.grad)?;
+        drop(activation);
+        linear::backward_weight(&d_gate_up, x, &self.gate_up_proj.grad)?;
+        Ok(linear::backward_input(
+            &d_gate_up,
+            &self.gate_up_proj.weight,
+        )?)
     }
 }

@@ -15,9 +15,6 @@ use super::pending::{DepthPending, Pending};
 use super::phase::Phase;
 use super::recompute::{Recompute, bytes};
 
-/// Tokens whose logits exist at the same time, unless said otherwise.
-const LOSS_CHUNK: usize = 256;
-
 /// A dense Qwen3.5 text model with its MTP depths.
 ///
 /// It reads weights from and adds gradients to the arenas of its [`Parameters`]; it keeps nothing else between calls, so an
@@ -75,6 +72,8 @@ impl Model {
             .map(|index| MtpDepth::new(&config, &parameters, index, recompute))
             .collect::<Result<_, _>>()?;
         let norm = parameters.get("model.norm.weight")?;
+        let device = parameters.weights().device();
+        let loss_chunk = cross_entropy::default_chunk(device, config.vocab_size);
         Ok(Self {
             config,
             parameters,
@@ -83,7 +82,7 @@ impl Model {
             norm,
             head,
             mtp,
-            loss_chunk: LOSS_CHUNK,
+            loss_chunk,
         })
     }
 
@@ -116,8 +115,7 @@ impl Model {
         scales: &LossScales,
         ended: &mut (dyn FnMut(Phase) + Send),
     ) -> Result<Pending, NnError> {
-        // From inside the pool this thread does its share of every op itself, instead of handing all of it over and waiting.
-        rayon::scope(|_| self.step(batch, scales, ended))
+        self.in_pool(|| self.step(batch, scales, ended))
     }
 
     fn step(
@@ -175,7 +173,17 @@ impl Model {
 
     /// The losses alone, MTP's included; no gradient.
     pub fn evaluate(&self, batch: &Batch) -> Result<Pending, NnError> {
-        rayon::scope(|_| self.losses(batch))
+        self.in_pool(|| self.losses(batch))
+    }
+
+    /// Does `work`, on the CPU from inside the pool: this thread then does its share of every op itself, instead of handing all of it
+    /// over and waiting.
+    fn in_pool<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        if self.parameters.weights().device().is_cpu() {
+            rayon::scope(|_| work())
+        } else {
+            work()
+        }
     }
 
     fn losses(&self, batch: &Batch) -> Result<Pending, NnError> {

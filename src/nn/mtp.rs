@@ -101,7 +101,7 @@ impl MtpDepth {
             layer,
             norm: get("norm")?,
             eps: config.rms_norm_eps,
-            keeps_norm: recompute.keeps(Part::Norm),
+            keeps_norm: recompute.keeps(Part::Norm) && parameters.keeps_cheap(),
             keeps_input_only: *recompute == Recompute::Full,
         })
     }

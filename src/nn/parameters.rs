@@ -321,6 +321,12 @@ impl Parameters {
         Ok(())
     }
 
+    /// Whether a forward keeps what one pass over memory computes again (norms, convolution, gates): on the CPU, where such a pass costs
+    /// more than the memory. On a GPU the backward's kernels give those values again.
+    pub(super) fn keeps_cheap(&self) -> bool {
+        self.weights.device().is_cpu()
+    }
+
     /// Sets every gradient to zero.
     pub fn zero_grads(&self) -> Result<(), NnError> {
         Ok(ops::fill_zero(&self.grads)?)

@@ -9,9 +9,9 @@ pub enum Part {
     CoreAttn,
     /// Convolution, delta rule and gated norm: only the projections' outputs are kept.
     GatedDelta,
-    /// The product of `silu(gate)` and `up`.
+    /// The MLP's inside: `gate` and `up`, whose product the backward gives again anyway.
     MlpAct,
-    /// Outputs of norms, and of the rotary embedding that follows the norms of query and key.
+    /// Outputs of norms, and of the rotary embedding that follows the norms of query and key. On a GPU they are never kept.
     Norm,
 }
 

@@ -3,6 +3,8 @@
 //! Query, key and value of the gated delta net are columns of one convolution; query and gate of full attention alternate within a
 //! head, which is the same cut on `[N H, 2 D]`. `split` and `join` are each other's inverse and each other's backward.
 
+#[cfg(feature = "cuda")]
+mod cuda;
 mod reference;
 
 use candle_core::{Result, Tensor, bail};
@@ -21,16 +23,22 @@ pub fn split<const N: usize>(x: &Tensor, widths: &[usize; N]) -> Result<[Tensor;
     if widths.iter().sum::<usize>() != width {
         bail!("columns: {widths:?} do not add up to {width}");
     }
-    let parts = reference::split(&host::read("columns", x)?, rows, widths);
-    let parts: Vec<Tensor> = parts
-        .into_iter()
-        .zip(widths)
-        .map(|(part, width)| host::tensor(part, (rows, *width)))
-        .collect::<Result<_>>()?;
-    match parts.try_into() {
+    match parts(x, rows, widths)?.try_into() {
         Ok(parts) => Ok(parts),
         Err(_) => bail!("columns: {N} widths gave another number of parts"),
     }
+}
+
+fn parts(x: &Tensor, rows: usize, widths: &[usize]) -> Result<Vec<Tensor>> {
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() {
+        return cuda::split(x, rows, widths);
+    }
+    let parts = reference::split(&host::read("columns", x)?, rows, widths);
+    let sized = parts.into_iter().zip(widths);
+    sized
+        .map(|(part, width)| host::tensor(part, (rows, *width)))
+        .collect()
 }
 
 /// The tensors side by side.
@@ -45,6 +53,10 @@ pub fn join(parts: &[&Tensor]) -> Result<Tensor> {
         .collect::<Result<Vec<_>>>()?;
     for (part, width) in parts.iter().zip(&widths) {
         host::check("columns", "a part", part, &[rows, *width])?;
+    }
+    #[cfg(feature = "cuda")]
+    if parts.first().is_some_and(|part| part.device().is_cuda()) {
+        return cuda::join(parts, rows, &widths);
     }
     let values = parts
         .iter()

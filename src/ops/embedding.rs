@@ -1,5 +1,7 @@
 //! The embedding: rows of a table by token id.
 
+#[cfg(feature = "cuda")]
+mod cuda;
 mod reference;
 
 use candle_core::{Result, Tensor, bail};
@@ -16,6 +18,10 @@ use super::host;
 pub fn forward(ids: &[u32], w: &Tensor) -> Result<Tensor> {
     let (rows, h) = w.dims2()?;
     check_ids(ids, rows)?;
+    #[cfg(feature = "cuda")]
+    if w.device().is_cuda() {
+        return cuda::forward(ids, w);
+    }
     host::tensor(
         reference::forward(ids, &host::read("embedding", w)?, h),
         (ids.len(), h),
@@ -33,6 +39,10 @@ pub fn backward(dy: &Tensor, ids: &[u32], dw: &Tensor) -> Result<()> {
     let (rows, h) = dw.dims2()?;
     check_ids(ids, rows)?;
     host::check("embedding", "dy", dy, &[ids.len(), h])?;
+    #[cfg(feature = "cuda")]
+    if dw.device().is_cuda() {
+        return cuda::backward(dy, ids, dw);
+    }
     let dy = host::read("embedding", dy)?;
     host::update("embedding", dw, |dw| reference::backward(&dy, ids, h, dw))
 }

@@ -8,14 +8,17 @@
 mod adamw;
 mod arithmetic;
 mod attention;
+mod columns;
 mod conv1d;
 mod cross_entropy;
+mod embedding;
 mod gated_delta;
 mod gated_norm;
 mod gates;
 mod gdn_gates;
 mod golden;
 mod linear;
+mod nn;
 mod qk_norm_rope;
 mod reduce;
 mod rms_norm;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
-use trestle::nn::{Batch, Model, Parameters, Recompute};
+use trestle::nn::{Batch, Model, Parameters, Precision, Recompute};
 use trestle::ops::CuSeqlens;
 use trestle::spec::TextConfig;
 
@@ -64,8 +64,17 @@ impl Case {
 
     /// The weights of `config`, each found once in the case's files.
     pub(super) fn parameters_for(&self, config: &TextConfig) -> Parameters {
-        let parameters =
-            Parameters::from_spec(config, &Device::Cpu, trestle::nn::Precision::F32).unwrap();
+        self.parameters_on(config, &Device::Cpu, Precision::F32)
+    }
+
+    /// The same on another device.
+    pub(super) fn parameters_on(
+        &self,
+        config: &TextConfig,
+        device: &Device,
+        precision: Precision,
+    ) -> Parameters {
+        let parameters = Parameters::from_spec(config, device, precision).unwrap();
         let mut found = HashMap::new();
         for file in self.json["weights"].as_array().unwrap() {
             let path = self.folder.join(file.as_str().unwrap());
