@@ -121,6 +121,8 @@ pub enum Effect {
         /// Its new text.
         text: String,
     },
+    /// Look how much memory the machine has free.
+    LookAtMachine,
     /// Create a run and start its trainer.
     Launch(LaunchRequest),
     /// Ask a run's trainer for something.

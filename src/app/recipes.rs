@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::base::{Diagnostic, Place, Severity};
 use crate::recipe::{self, Recipe};
+use crate::telemetry::Sample;
 
 use super::preview::Preview;
 use super::search::Query;
@@ -157,6 +158,8 @@ pub enum Message {
     Changed(Vec<PathBuf>),
     /// A new recipe was written.
     Created(PathBuf),
+    /// What the machine has free.
+    Looked(Box<Sample>),
 }
 
 /// What reading a recipe gave.
@@ -285,6 +288,8 @@ pub struct State {
     pub saved_ms: Option<i64>,
     /// A recipe to select as soon as it is listed.
     pub wanted: Option<PathBuf>,
+    /// The machine when it was last looked at for a launch.
+    pub machine: Option<Sample>,
 }
 
 impl State {
@@ -302,6 +307,7 @@ impl State {
             query: Query::default(),
             saved_ms: None,
             wanted: None,
+            machine: None,
         }
     }
 

@@ -156,7 +156,10 @@ fn form(form: &Form, canvas: &mut Canvas, area: Rect) {
             notes.push((row, theme.tone(note.tone)));
         }
     }
-    let height = form.fields.len() + notes.len() + 5;
+    let errors = form.error.as_ref().map_or_else(Vec::new, |error| {
+        wrap(&format!("✗ {error}"), usize::from(width.saturating_sub(4)))
+    });
+    let height = form.fields.len() + notes.len() + 4 + errors.len().max(1);
     let hint = format!("enter {}, esc closes", form.accept);
     let inner = open(canvas, area, width, height as u16, &form.title, &hint);
     let labels = form
@@ -225,9 +228,12 @@ fn form(form: &Form, canvas: &mut Canvas, area: Rect) {
     for (y, (text, style)) in (form.fields.len() as u16 + 1..).zip(notes) {
         canvas.line(inner, y, Span::styled(format!(" {text}"), style));
     }
-    if let Some(error) = &form.error {
-        let row = inner.height.saturating_sub(1);
-        canvas.line(inner, row, Span::styled(format!(" ✗ {error}"), theme.error));
+    // Over notes that have no room beside it: why it is refused matters more.
+    let first = inner.height.saturating_sub(errors.len() as u16);
+    for (row, text) in (first..).zip(errors) {
+        let line = Rect::new(inner.x, inner.y + row, inner.width, 1);
+        canvas.clear(line);
+        canvas.line(inner, row, Span::styled(format!(" {text}"), theme.error));
     }
 }
 

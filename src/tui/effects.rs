@@ -77,6 +77,7 @@ impl Outside {
             Effect::ApplyFix { fix, expected } => recipes::apply_fix(self, fix, expected),
             Effect::CreateFile { path, text } => recipes::create_file(self, path, text),
             Effect::ReplaceFile { path, text } => recipes::replace_file(self, path, text),
+            Effect::LookAtMachine => recipes::look(self),
             Effect::Launch(request) => recipes::launch(self, request),
             Effect::Request { run, kind } => {
                 self.worker.run(move || {

@@ -88,8 +88,12 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
             state.recipes.focus = Pane::Source;
         }
         Action::Launch | Action::Open => {
-            if let Some(form) = state.recipes.selected().and_then(launch::form) {
+            // What was free at the last launch says nothing about now.
+            state.recipes.machine = None;
+            let form = state.recipes.selected().and_then(|e| launch::form(e, None));
+            if let Some(form) = form {
                 state.dialogs.push(Dialog::Form(form));
+                return vec![Effect::LookAtMachine];
             }
         }
         Action::NextPane => turn(state, 1),
@@ -174,7 +178,8 @@ pub fn accept(state: &mut State, form: &Form) -> Result<Vec<Effect>, String> {
     match &form.purpose {
         Purpose::Launch(path) => {
             let at = state.recipes.find(path).ok_or("the recipe is gone")?;
-            let request = launch::request(path.clone(), form, &state.recipes.entries[at])?;
+            let (entry, sample) = (&state.recipes.entries[at], state.recipes.machine.as_ref());
+            let request = launch::request(path.clone(), form, entry, sample)?;
             Ok(vec![Effect::Launch(request)])
         }
         Purpose::NewRecipe(base) => {
@@ -224,6 +229,19 @@ pub fn message(state: &mut State, message: Message) -> Vec<Effect> {
             state.say(Tone::Good, format!("wrote {}", path.display()));
             state.recipes.wanted = Some(path);
             vec![Effect::ListRecipes]
+        }
+        Message::Looked(sample) => {
+            state.recipes.machine = Some(*sample);
+            let recipes = &state.recipes;
+            for dialog in &mut state.dialogs {
+                if let Dialog::Form(form) = dialog
+                    && let Purpose::Launch(path) = &form.purpose
+                    && let Some(at) = recipes.find(path)
+                {
+                    form.notes = launch::notes(&recipes.entries[at], recipes.machine.as_ref());
+                }
+            }
+            vec![]
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::backend;
 use crate::base::{Fix, Severity};
 use crate::recipe;
 use crate::run::{self, CreateRun};
+use crate::telemetry::Sampler;
 use crate::watch::Folder;
 
 /// Folders are followed this deep; deeper ones are no recipes of this workbench.
@@ -131,6 +132,14 @@ pub(super) fn create_file(outside: &Outside, path: PathBuf, text: String) {
     });
 }
 
+/// Looks at the machine, without the counters that have to be waited for.
+pub(super) fn look(outside: &Outside) {
+    outside.worker.run(move || {
+        let sample = Box::new(Sampler::new().sample(None, false));
+        Some(Message::Recipes(Recipes::Looked(sample)))
+    });
+}
+
 pub(super) fn launch(outside: &Outside, request: LaunchRequest) {
     let runs = outside.runs.clone();
     outside
@@ -152,6 +161,13 @@ fn start(request: &LaunchRequest, runs: Option<&Path>) -> Result<PathBuf, String
             |problem| format!("{} ({})", problem.message, problem.place),
         ));
     };
+    // With its overrides, and with what is free at this moment.
+    if request.check_memory {
+        let sample = Sampler::new().sample(None, false);
+        if let Some(why) = request.refusal(&resolved, &sample) {
+            return Err(why);
+        }
+    }
     let here = std::env::current_dir().map_err(|error| error.to_string())?;
     let resolved = resolved.with_absolute_paths(&here);
     let name = request.name.clone().unwrap_or_else(|| {

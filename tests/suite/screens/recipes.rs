@@ -3,11 +3,15 @@
 use std::path::Path;
 
 use trestle::app::launch::LaunchRequest;
-use trestle::app::recipes::Pane;
-use trestle::app::{Dialog, Effect};
+use trestle::app::recipes::{Message as Recipes, Pane};
+use trestle::app::{Dialog, Effect, Message};
+use trestle::base::Bytes;
 use trestle::event::RequestKind;
+use trestle::recipe::DeviceChoice;
+use trestle::telemetry::{Host, Memory, Sample, ask};
 
 use super::fixture::{Bench, FOLDER};
+use crate::telemetry::Fake;
 
 pub(super) fn select(bench: &mut Bench, name: &str) {
     bench.press("1 g g");
@@ -130,6 +134,7 @@ fn launching_asks_and_passes_only_what_differs() {
         recipe: format!("{FOLDER}/demo.toml").into(),
         name: Some("mine".into()),
         sets: vec!["train.steps=409".into(), "train.seed=7".into()],
+        check_memory: true,
     };
     // The seed's old text is still before the typed figure.
     let [Effect::Launch(launched)] = &effects[..] else {
@@ -147,6 +152,108 @@ fn launching_asks_and_passes_only_what_differs() {
         "{}",
         bench.text()
     );
+}
+
+/// A machine with this many MiB free on the host and on each GPU.
+fn machine(host: u64, gpus: &[u64]) -> Message {
+    let gpu = |(index, &free): (usize, &u64)| {
+        let driver = Fake {
+            gpus: index as u32 + 1,
+            ..Fake::default()
+        };
+        let mut gpu = ask(&driver, false).unwrap().pop().unwrap();
+        let total = Bytes(80 << 30);
+        let free = Bytes(free << 20);
+        let used = Bytes(total.0 - free.0);
+        gpu.memory = Ok(Memory { used, free, total });
+        gpu
+    };
+    let none = Err("no NVIDIA driver on this machine".to_owned());
+    let some = Ok(gpus.iter().enumerate().map(gpu).collect());
+    let total = Bytes(24 << 30);
+    let free = Bytes(host << 20);
+    Message::Recipes(Recipes::Looked(Box::new(Sample {
+        process: None,
+        host: Some(Host {
+            memory_used: Bytes(total.0 - free.0),
+            memory_free: free,
+            memory_total: total,
+            cpu_percent: 1.0,
+            cores: 2,
+        }),
+        gpus: if gpus.is_empty() { none } else { some },
+        cost: std::time::Duration::ZERO,
+    })))
+}
+
+#[test]
+fn launching_shows_free_memory_and_refuses_what_cannot_fit() {
+    let mut bench = Bench::new(120, 36);
+    select(&mut bench, "demo.toml");
+    assert_eq!(bench.press("enter"), [Effect::LookAtMachine]);
+    assert!(bench.text().contains("looking for free memory"));
+    bench.send(machine(20 << 10, &[70 << 10, 10]));
+    insta::assert_snapshot!("launch_120x36_memory", bench.text());
+    // Ten MiB are too few for the host, and the dialog stays and says how to go on.
+    bench.send(machine(10, &[]));
+    let text = bench.text();
+    assert!(text.contains("no NVIDIA driver on this machine"), "{text}");
+    assert!(text.contains("short"), "{text}");
+    assert!(bench.press("tab space enter").is_empty());
+    let Some(Dialog::Form(form)) = bench.state.dialogs.last() else {
+        panic!("the form stays open");
+    };
+    let error = form.error.clone().unwrap();
+    assert!(
+        error.contains("cannot fit on cpu: 10.0 MiB of 24.0 GiB free"),
+        "{error}"
+    );
+    assert!(
+        error.contains("memory check") && error.contains("--set train.check_memory=false"),
+        "{error}"
+    );
+    insta::assert_snapshot!("launch_120x36_refused", bench.text());
+    // The named key: the toggle in the last row.
+    bench.press("S-tab S-tab space");
+    let effects = bench.press("enter");
+    let [Effect::Launch(request)] = &effects[..] else {
+        panic!("{effects:?}");
+    };
+    assert!(!request.check_memory);
+}
+
+#[test]
+fn the_full_gpu_is_refused_and_overrides_are_left_to_the_runtime() {
+    let mut bench = Bench::new(120, 36);
+    select(&mut bench, "demo.toml");
+    bench.press("enter");
+    bench.send(machine(20 << 10, &[10]));
+    // Device: auto, cpu, cuda.
+    assert!(bench.press("tab space space enter").is_empty());
+    assert!(
+        bench.text().contains("cannot fit on cuda:0 H100 0"),
+        "{}",
+        bench.text()
+    );
+    bench.press("tab tab tab");
+    bench.send(Message::Paste("train.micro_batch_size=1".into()));
+    let effects = bench.press("enter");
+    let [Effect::Launch(request)] = &effects[..] else {
+        panic!("{effects:?}");
+    };
+    assert!(request.check_memory);
+    let entry = bench.state.recipes.selected().unwrap();
+    let recipe = entry.good.as_ref().unwrap().recipe.clone();
+    // The runtime looks at the resolved recipe, here still the unchanged one, which names the CPU or leaves the choice open.
+    let sample = bench.state.recipes.machine.clone().unwrap();
+    let mut on_gpu = (*recipe).clone();
+    on_gpu.train.device = DeviceChoice::Cuda;
+    assert!(request.refusal(&on_gpu, &sample).unwrap().contains("short"));
+    let unchecked = LaunchRequest {
+        check_memory: false,
+        ..request.clone()
+    };
+    assert_eq!(unchecked.refusal(&on_gpu, &sample), None);
 }
 
 #[test]
