@@ -4,6 +4,7 @@
 //! errors reach [`main`] as a [`Failure`], which prints `error:`, its causes and a hint to standard error.
 
 mod arguments;
+mod bench;
 mod bundled;
 mod byte_progress;
 mod check;
@@ -121,6 +122,10 @@ fn dispatch(arguments: Arguments, context: &Context) -> Outcome {
         Command::Probe(a) => {
             crate::ops::retain_heap();
             probe::run(&a, context)
+        }
+        Command::Bench(a) => {
+            crate::ops::retain_heap();
+            bench::run(&a, context)
         }
         Command::Tokenizer(a) => tokenizer::run(&a, context),
         Command::Map(a) => map::run(&a, context),

@@ -15,6 +15,7 @@
 pub mod app;
 pub mod backend;
 pub mod base;
+pub mod bench;
 pub mod checkpoint;
 pub mod cli;
 pub mod data;

@@ -46,7 +46,7 @@ const TERMINAL: &[&str] = &["ratatui", "crossterm"];
 const CLAP: &[&str] = &["clap", "clap_complete", "clap_mangen"];
 
 #[rustfmt::skip]
-const TABLE: [Room; 20] = [
+const TABLE: [Room; 21] = [
     // what we know about experiments and models
     room("base",       Pure,    &[], &[]),
     room("spec",       Pure,    &["base"], &[]),
@@ -60,6 +60,7 @@ const TABLE: [Room; 20] = [
     room("checkpoint", Touches, &["base", "spec", "plan", "mapping", "event", "nn"], CANDLE),
     room("data",       Touches, &["base", "recipe"], CANDLE),
     room("train",      Touches, &["base", "spec", "recipe", "event", "data", "nn", "checkpoint", "ops", "telemetry"], CANDLE),
+    room("bench",      Touches, &["base", "spec", "nn", "ops"], CANDLE),
     // processes and files
     room("telemetry",  Touches, &["base"], &[]),
     room("watch",      Touches, &[], &["notify"]),
@@ -70,7 +71,7 @@ const TABLE: [Room; 20] = [
     room("app",        Pure,    &["base", "spec", "mapping", "plan", "recipe", "event", "run", "telemetry"], &[]),
     room("tui",        Touches, &["app", "base", "checkpoint", "event", "mapping", "recipe", "spec", "plan", "run", "backend", "watch", "telemetry"], TERMINAL),
     room("cli",        Touches, &[
-        "app", "backend", "base", "checkpoint", "data", "event", "hub", "mapping", "nn", "ops", "plan", "recipe", "run", "spec", "telemetry", "train", "tui", "watch",
+        "app", "backend", "base", "bench", "checkpoint", "data", "event", "hub", "mapping", "nn", "ops", "plan", "recipe", "run", "spec", "telemetry", "train", "tui", "watch",
     ], CLAP),
     room("main",       Touches, &["cli"], &[]),
 ];

@@ -1,5 +1,6 @@
 //! What may stand on the command line.
 
+mod bench;
 mod bridge;
 mod convert;
 
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::output::ColorChoice;
+pub(super) use bench::{BenchArguments, BenchDevice};
 pub(super) use bridge::{LayoutArguments, MapArguments};
 pub(super) use convert::{
     ConvertArguments, Direction, ExportArguments, ImportArguments, MegatronArguments,
@@ -89,6 +91,7 @@ pub(super) enum Command {
     Fork(ForkArguments),
     Inspect(InspectArguments),
     Probe(ProbeArguments),
+    Bench(BenchArguments),
     Tokenizer(TokenizerArguments),
     Map(MapArguments),
     Convert(ConvertArguments),

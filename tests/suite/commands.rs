@@ -1,5 +1,6 @@
 //! The program as others call it: standard output, standard error, exit code.
 
+mod bench;
 mod control;
 mod convert;
 mod convert_refusals;

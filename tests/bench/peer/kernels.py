@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import tune
-from train import allow_fla, versions
+from train import LIFTED, allow_fla, versions
 
 
 def milliseconds(call, sets, repeat):
@@ -104,8 +104,7 @@ def attention(a):
     return results
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def shapes(parser):
     parser.add_argument("--rows", type=int, default=2)
     parser.add_argument("--sequence", type=int, default=4096)
     parser.add_argument("--repeat", type=int, default=20)
@@ -113,6 +112,11 @@ def main():
     parser.add_argument("--value-heads", type=int, default=16)
     parser.add_argument("--heads", type=int, default=8)
     parser.add_argument("--kv-heads", type=int, default=2)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    shapes(parser)
     parser.add_argument("--only", choices=["delta", "attention"])
     a = parser.parse_args()
     tune.environment()
@@ -127,7 +131,7 @@ def main():
     }
     if a.only != "attention":
         if allow_fla():
-            result["note"] = "fla refuses chunk_bwd_dqkwg on this GPU and Triton (wrong gradients); forced, so speed only"
+            result["note"] = LIFTED
         result["kernels"] |= delta(a)
     if a.only != "delta":
         result["kernels"] |= attention(a)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Trains the peer, transformers' Qwen3.5 with an MTP head, on one device and says how fast it is, as one JSON line.
+"""Trains the peer, transformers' Qwen3.5 with an MTP head, on one device and says how fast it is, as one JSON line a mode.
 
-    train.py --mode fla [--size 0.8b] [--micro-batch 2] [--sequence 4096] [--steps 20] [--warmup 3]
+    train.py --modes fla fla-liger [--size 0.8b] [--micro-batch 2] [--sequence 4096] [--steps 20] [--warmup 3]
 
 Modes: `plain` is transformers alone, `fla` has flash-linear-attention's delta rule (which transformers takes up when it is installed),
 `fla-liger` also Liger's fused linear cross-entropy in the place of logits. What a user of that stack keeps: fp32 parameters, bf16
@@ -10,6 +10,7 @@ end of all device work; the median counts. Peak memory is what the allocator hel
 driver (`reserved`), and what the driver says the device holds in all (`driver`).
 """
 import argparse
+import gc
 import json
 import platform
 import statistics
@@ -23,6 +24,8 @@ import tune
 
 LAMBDA, CLIP, LR = 0.1, 1.0, 1e-4
 IGNORED = -100
+MODES = ["plain", "fla", "fla-liger"]
+LIFTED = "fla refuses chunk_bwd_dqkwg on this GPU and Triton, whose gradients are wrong there; forced, so speed only"
 
 # layers, hidden, MLP, query heads, key-value heads, key heads and value heads of the delta net; all three have tied embeddings
 SIZES = {
@@ -147,9 +150,8 @@ def versions(mode):
     return found
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mode", choices=["plain", "fla", "fla-liger"], default="fla")
+def options(parser):
+    """What is measured; `compare.py` asks the same."""
     parser.add_argument("--size", choices=SIZES, default="0.8b")
     parser.add_argument("--micro-batch", type=int, default=2)
     parser.add_argument("--sequence", type=int, default=4096)
@@ -157,24 +159,44 @@ def main():
     parser.add_argument("--warmup", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", default="cuda")
-    a = parser.parse_args()
+
+
+def prepare(mode):
+    """Before anything of transformers' model is imported; says whether fla's refusal was lifted."""
     tune.environment()
-    begin = time.perf_counter()
-    refusal_lifted = False
-    if a.mode == "plain":
+    torch.backends.cuda.matmul.allow_tf32 = True
+    if mode == "plain":
         hide_fla()
-    else:
-        refusal_lifted = allow_fla()
+        return False
+    return allow_fla()
+
+
+def measure(mode, a):
+    """Trains in one mode and returns what is to be known; gives all memory back."""
+    try:
+        return trained(mode, a)
+    except torch.cuda.OutOfMemoryError as error:
+        return {"stack": f"transformers {mode}", **asked(a), "error": "out of memory", "message": str(error)[:400]}
+    finally:
+        gc.collect()
+        if a.device == "cuda":
+            torch.cuda.empty_cache()
+
+
+def asked(a):
+    return {"size": a.size, "micro_batch": a.micro_batch, "sequence": a.sequence, "steps": a.steps, "warmup": a.warmup}
+
+
+def trained(mode, a):
+    begin = time.perf_counter()
     fused = None
-    if a.mode == "fla-liger":
-        from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
+    if mode == "fla-liger":
+        from liger_kernel.transformers.fused_linear_cross_entropy import LigerFusedLinearCrossEntropyLoss
 
         fused = LigerFusedLinearCrossEntropyLoss(ignore_index=IGNORED)
-
     cuda = a.device == "cuda"
     sync = torch.cuda.synchronize if cuda else lambda: None
     torch.manual_seed(a.seed)
-    torch.backends.cuda.matmul.allow_tf32 = True
     with torch.device(a.device):
         peer = Peer(geometry(a.size), fused)
     peer.train()
@@ -204,17 +226,12 @@ def main():
         sync()
         seconds.append(time.perf_counter() - start)
     median = statistics.median(seconds)
-    tokens = a.micro_batch * a.sequence
     result = {
-        "stack": "transformers " + a.mode,
-        "size": a.size,
-        "micro_batch": a.micro_batch,
-        "sequence": a.sequence,
+        "stack": f"transformers {mode}",
+        **asked(a),
         "parameters": sum(p.numel() for p in peer.parameters()),
         "dtype": "fp32 parameters and AdamW, bf16 autocast",
-        "steps": a.steps,
-        "warmup": a.warmup,
-        "tokens_per_second": round(tokens / median, 1),
+        "tokens_per_second": round(a.micro_batch * a.sequence / median, 1),
         "step_ms": {
             "median": round(median * 1e3, 2),
             "min": round(min(seconds) * 1e3, 2),
@@ -223,25 +240,35 @@ def main():
         "last_loss": round(loss.item(), 4),
         "setup_seconds": round(setup, 1),
         "delta_rule": delta_rule(peer),
-        "versions": versions(a.mode),
-        "command": " ".join(["train.py", *sys.argv[1:]]),
     }
     if cuda:
         free, total = torch.cuda.mem_get_info()
-        result["device"] = torch.cuda.get_device_name()
         result["peak_bytes"] = {
             "allocated": torch.cuda.max_memory_allocated(),
             "reserved": torch.cuda.max_memory_reserved(),
             "driver": total - free,
         }
-    if refusal_lifted:
-        result["note"] = "fla refuses chunk_bwd_dqkwg on this GPU and Triton (wrong gradients); forced, so speed only"
-    print(json.dumps(result), flush=True)
+    return result
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=["fla"])
+    options(parser)
+    a = parser.parse_args()
+    if "plain" in a.modes and len(a.modes) > 1:
+        parser.error("plain needs a process of its own: the others let transformers find fla")
+    lifted = prepare(a.modes[0])
+    for mode in a.modes:
+        result = measure(mode, a)
+        result["versions"] = versions(mode)
+        result["command"] = " ".join(["train.py", *sys.argv[1:]])
+        if a.device == "cuda":
+            result["device"] = torch.cuda.get_device_name()
+        if lifted:
+            result["note"] = LIFTED
+        print(json.dumps(result), flush=True)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except torch.cuda.OutOfMemoryError as error:
-        print(json.dumps({"command": " ".join(["train.py", *sys.argv[1:]]), "error": "out of memory", "message": str(error)[:400]}))
-        sys.exit(1)
+    main()

@@ -72,7 +72,7 @@ def step(size, rows, sequence, fused, vocabulary=None):
 def tune(size, rows, sequence):
     """Measures the variants of every kernel."""
     import triton.testing
-    from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
+    from liger_kernel.transformers.fused_linear_cross_entropy import LigerFusedLinearCrossEntropyLoss
 
     # Shorter runs than Triton's own choose well enough.
     triton.testing.do_bench = functools.partial(triton.testing.do_bench, warmup=3, rep=15)
