@@ -14,7 +14,7 @@ pub mod series;
 mod status;
 mod tail;
 
-pub use directory::{CreateRun, RunDirectory, create, find, open};
+pub use directory::{CreateRun, RunDirectory, create, find, open, tag};
 pub use error::RunError;
 pub use history::{Abandoned, History};
 pub use list::{Summary, list, summary};

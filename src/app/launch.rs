@@ -23,6 +23,8 @@ pub struct LaunchRequest {
     pub sets: Vec<String>,
     /// Whether a recipe is refused whose plan does not fit into the free memory.
     pub check_memory: bool,
+    /// Words to find the run by.
+    pub tags: Vec<String>,
 }
 
 impl LaunchRequest {
@@ -43,6 +45,7 @@ const SEED: usize = 3;
 const OVERRIDES: usize = 4;
 const SMOKE: usize = 5;
 const CHECK: usize = 6;
+const TAGS: usize = 7;
 
 /// What the dialog explains: the command, what each device has room for, what is accepted, the recipe's numbers.
 pub fn notes(entry: &Entry, sample: Option<&Sample>) -> Vec<Note> {
@@ -114,6 +117,7 @@ pub fn form(entry: &Entry, sample: Option<&Sample>) -> Option<Form> {
             Field::text("overrides", "", "key=value key=value"),
             Field::toggle("smoke test", false, "10 steps, no checkpoint"),
             Field::toggle("memory check", true, "off: launch what cannot fit"),
+            Field::text("tags", "", "words to find the run by"),
         ],
         focus: 0,
         notes,
@@ -183,5 +187,10 @@ pub fn request(
         name: Some(name).filter(|n| !n.is_empty()),
         sets,
         check_memory,
+        tags: form
+            .text(TAGS)
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect(),
     })
 }

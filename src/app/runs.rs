@@ -1,5 +1,7 @@
 //! The Runs screen: every run of the folder, compared.
 
+mod export;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -7,6 +9,8 @@ use super::chart::View;
 use super::search::Query;
 use crate::run::series::Metric;
 use crate::run::{History, RunDirectory, Status, Summary};
+
+pub use export::{StepsFormat, steps};
 
 /// The most runs that are overlaid.
 pub const MOST_OVERLAID: usize = 6;
@@ -38,6 +42,17 @@ pub enum Effect {
     Read(PathBuf),
     /// Move a run to the trash.
     Trash(PathBuf),
+    /// Give a run these tags instead of its present ones.
+    Tag(PathBuf, Vec<String>),
+    /// Write every step of some runs to a new file.
+    Export {
+        /// The runs' folders.
+        runs: Vec<PathBuf>,
+        /// The file.
+        path: PathBuf,
+        /// How.
+        format: StepsFormat,
+    },
 }
 
 /// What rows are ordered by.

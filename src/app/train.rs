@@ -121,6 +121,12 @@ pub const MAIN_METRICS: [Metric; 9] = [
     Metric::Hfu,
 ];
 
+/// Metrics that a chart can show of a run with so many MTP depths.
+pub fn metrics_of(depth: usize) -> impl Iterator<Item = Metric> {
+    let depths = (1..=depth).flat_map(|d| [Metric::MtpLoss(d), Metric::MtpAcceptance(d)]);
+    MAIN_METRICS.into_iter().chain(depths)
+}
+
 /// The screen's state.
 #[derive(Debug)]
 pub struct State {
@@ -260,11 +266,7 @@ impl State {
 
     /// Metrics that the main chart can show of this run.
     pub fn metrics(&self) -> Vec<Metric> {
-        let depths = (1..=self.history.train.mtp_depth())
-            .flat_map(|d| [Metric::MtpLoss(d), Metric::MtpAcceptance(d)]);
-        MAIN_METRICS
-            .into_iter()
-            .chain(depths)
+        metrics_of(self.history.train.mtp_depth())
             .filter(|&m| m == Metric::Loss || self.history.train.has(m))
             .collect()
     }

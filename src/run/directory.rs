@@ -81,12 +81,24 @@ pub fn create(runs: &Path, new: CreateRun) -> Result<RunDirectory, RunError> {
     for file in [layout::EVENTS, layout::CONTROL, layout::CONSOLE] {
         write(&directory.join(file), b"")?;
     }
-    let mut json = serde_json::to_string_pretty(&directory.info)
-        .map_err(io::Error::from)
-        .context("describe", &directory.path)?;
-    json.push('\n');
-    replace(&directory.join(layout::RUN), json.as_bytes())?;
+    describe(&directory)?;
     Ok(directory)
+}
+
+/// Writes what the run is.
+fn describe(run: &RunDirectory) -> Result<(), RunError> {
+    let mut json = serde_json::to_string_pretty(&run.info)
+        .map_err(io::Error::from)
+        .context("describe", &run.path)?;
+    json.push('\n');
+    replace(&run.join(layout::RUN), json.as_bytes())
+}
+
+/// Gives the run at `path` these tags instead of its present ones.
+pub fn tag(path: &Path, tags: Vec<String>) -> Result<(), RunError> {
+    let mut run = open(path)?;
+    run.info.tags = tags;
+    describe(&run)
 }
 
 /// Opens the run directory at `path`.

@@ -90,3 +90,22 @@ fn append(run: &RunDirectory, records: &[Record]) {
         file.write_all(record.to_line().as_bytes()).unwrap();
     }
 }
+
+#[test]
+fn tags_are_changed_and_the_rest_of_a_run_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let new = CreateRun {
+        name: "tagged".into(),
+        tags: vec!["old".into()],
+        ..CreateRun::default()
+    };
+    let run = trestle::run::create(folder.path(), new).unwrap();
+    let before = trestle::run::open(&run.path).unwrap();
+    let tags = vec!["new".to_owned(), "two words".to_owned()];
+    trestle::run::tag(&run.path, tags.clone()).unwrap();
+    let after = trestle::run::open(&run.path).unwrap();
+    assert_eq!(after.info.tags, tags);
+    let mut expected = before.info;
+    expected.tags = tags;
+    assert_eq!(after.info, expected);
+}

@@ -1,5 +1,7 @@
 //! What happens on the Runs screen.
 
+mod files;
+
 use std::path::PathBuf;
 
 use crate::app::dialog::{Answer, Choice, Form, Note, Purpose, View};
@@ -8,6 +10,8 @@ use crate::app::search::Query;
 use crate::app::train::Effect as Train;
 use crate::app::{Action, Dialog, Effect, Scope, Screen, State, Tone, list};
 use crate::run::series::Metric;
+
+pub use files::{export_form, read_export};
 
 /// Actions of the status line.
 pub const HINTS: &[Action] = &[
@@ -19,6 +23,8 @@ pub const HINTS: &[Action] = &[
     Action::DifferingKeys,
     Action::ResumeThisRun,
     Action::ForkThisRun,
+    Action::TagRun,
+    Action::Export,
     Action::DeleteRun,
 ];
 
@@ -43,7 +49,7 @@ pub fn unavailable(state: &State, action: Action) -> Option<String> {
         Action::DiffRunRecipes if state.runs.compared().len() < 2 => {
             Some("mark two runs first".into())
         }
-        Action::TagRun | Action::Export | Action::Copy => Some("not in this version".into()),
+        Action::Export | Action::Copy if selected.is_none() => Some("there is no run".into()),
         _ => None,
     }
 }
@@ -112,6 +118,9 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
             selected: 0,
             purpose: Purpose::Screen(Screen::Runs, "delete", path),
         })),
+        Action::TagRun => files::ask_tags(state),
+        Action::Export => files::ask_export(state),
+        Action::Copy => return vec![Effect::Copy(path.display().to_string())],
         Action::NextPane | Action::PreviousPane => {
             let at = Pane::ALL
                 .iter()
@@ -225,11 +234,16 @@ pub fn click(state: &mut State, pane: usize, row: Option<usize>) -> Vec<Effect> 
 }
 
 /// A form of the screen was filled in.
-pub fn accept(_state: &mut State, form: &Form) -> Result<Vec<Effect>, String> {
+pub fn accept(state: &mut State, form: &Form) -> Result<Vec<Effect>, String> {
     match &form.purpose {
         Purpose::Screen(_, "fork", run) => {
             let fork = super::train::read_fork(form, run)?;
             Ok(vec![Effect::Train(Train::Fork(fork))])
+        }
+        Purpose::Screen(_, "tags", run) => files::read_tags(form, run),
+        Purpose::Screen(_, "export", _) => {
+            let runs = state.runs.compared().into_iter();
+            files::read_export(form, runs.map(|(run, _)| run.path.clone()).collect())
         }
         _ => Ok(vec![]),
     }

@@ -58,7 +58,9 @@ pub fn unavailable(state: &State, action: Action) -> Option<String> {
         Action::PanLeft | Action::PanRight if !train.view.is_zoomed() => {
             Some("the whole run is shown; zoom in first".into())
         }
-        Action::Export | Action::Copy => Some("not on this screen".into()),
+        Action::Export | Action::Copy if train.run.is_none() => {
+            Some("no run is watched; launch a recipe or open a run".into())
+        }
         Action::Search => Some("nothing to search here; the Logs screen has the console".into()),
         _ => None,
     }
@@ -115,6 +117,15 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::AlertRules => dialogs::show_alerts(state),
         Action::RunDetails => details::show(state),
         Action::MarkNote => dialogs::ask_note(state),
+        Action::Export => {
+            let (id, run) = (train.info.id.clone(), train.run.clone().unwrap_or_default());
+            let form = super::runs::export_form(&id, &id, Screen::Train, run);
+            state.dialogs.push(crate::app::Dialog::Form(form));
+        }
+        Action::Copy => {
+            let path = train.run.as_ref().map(|run| run.display().to_string());
+            return path.map(Effect::Copy).into_iter().collect();
+        }
         Action::ResumeRun => return ask_resume(state),
         Action::ForkRun => ask_fork(state),
         _ => {

@@ -181,7 +181,7 @@ fn start(request: &LaunchRequest, runs: Option<&Path>) -> Result<PathBuf, String
         source: Some(request.recipe.clone()),
         overrides: request.sets.clone(),
         parent: None,
-        tags: Vec::new(),
+        tags: request.tags.clone(),
     };
     let run = run::create(&folder, new).map_err(|error| error.to_string())?;
     backend::local::spawn(&run).map_err(|error| error.to_string())?;

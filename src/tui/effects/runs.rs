@@ -1,10 +1,11 @@
 //! Work of the Runs screen.
 
 use std::fs;
-use std::path::Path;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use super::{Outside, train};
-use crate::app::runs::{Detail, Effect, Message as Runs};
+use crate::app::runs::{Detail, Effect, Message as Runs, StepsFormat, steps};
 use crate::app::{Message, Tone};
 use crate::run::{self, History};
 
@@ -30,7 +31,40 @@ pub(super) fn carry_out(outside: &mut Outside, effect: Effect) {
                 ),
             })
         }),
+        Effect::Tag(path, tags) => outside.worker.run(move || {
+            Some(match run::tag(&path, tags) {
+                Ok(()) => Message::Runs(Runs::Listed(run::list(&runs).unwrap_or_default())),
+                Err(error) => Message::Say(Tone::Bad, error.to_string()),
+            })
+        }),
+        Effect::Export { runs, path, format } => outside.worker.run(move || {
+            Some(match export(&runs, &path, format) {
+                Ok(rows) => {
+                    let text = format!("wrote {rows} steps to {}", path.display());
+                    Message::Say(Tone::Good, text)
+                }
+                Err(why) => Message::Say(Tone::Bad, why),
+            })
+        }),
     }
+}
+
+/// Writes every step of the runs to a new file; returns how many.
+fn export(runs: &[PathBuf], path: &Path, format: StepsFormat) -> Result<usize, String> {
+    let read = |path: &PathBuf| {
+        let run = run::open(path)?;
+        Ok((run.info.id.clone(), History::open(path)?))
+    };
+    let histories: Result<Vec<_>, run::RunError> = runs.iter().map(read).collect();
+    let histories = histories.map_err(|error| error.to_string())?;
+    let text = steps(&histories, format);
+    fs::File::create_new(path)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    Ok(histories
+        .iter()
+        .map(|(_, history)| history.train.rows())
+        .sum())
 }
 
 /// What can be read of a run; a run without events or recipe is compared by the rest.

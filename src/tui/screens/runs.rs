@@ -71,7 +71,7 @@ type Column = (
     fn(&State, &RunDirectory, &Summary) -> String,
 );
 
-const COLUMNS: [Column; 9] = [
+const COLUMNS: [Column; 10] = [
     ("step", 13, |_, _, s| {
         format!("{}/{}", s.step, s.total_steps)
     }),
@@ -101,6 +101,9 @@ const COLUMNS: [Column; 9] = [
     ("mtp", 3, |_, _, s| s.mtp_depth.to_string()),
     ("age", 7, |state, run, _| {
         duration((state.wall_ms - run.info.created_ms).max(0) as f64 / 1000.0)
+    }),
+    ("tags", 16, |_, run, _| {
+        run.info.tags.join(" ").chars().take(16).collect()
     }),
 ];
 

@@ -135,6 +135,7 @@ fn launching_asks_and_passes_only_what_differs() {
         name: Some("mine".into()),
         sets: vec!["train.steps=409".into(), "train.seed=7".into()],
         check_memory: true,
+        tags: vec![],
     };
     // The seed's old text is still before the typed figure.
     let [Effect::Launch(launched)] = &effects[..] else {
@@ -214,12 +215,20 @@ fn launching_shows_free_memory_and_refuses_what_cannot_fit() {
     );
     insta::assert_snapshot!("launch_120x36_refused", bench.text());
     // The named key: the toggle in the last row.
-    bench.press("S-tab S-tab space");
+    bench.press("S-tab S-tab S-tab space");
     let effects = bench.press("enter");
     let [Effect::Launch(request)] = &effects[..] else {
         panic!("{effects:?}");
     };
     assert!(!request.check_memory);
+    // And the last row has the tags.
+    bench.press("enter S-tab");
+    bench.send(Message::Paste("first try".into()));
+    let effects = bench.press("enter");
+    let [Effect::Launch(request)] = &effects[..] else {
+        panic!("{effects:?}");
+    };
+    assert_eq!(request.tags, ["first", "try"]);
 }
 
 #[test]

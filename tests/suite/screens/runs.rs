@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 use trestle::app::logs::{Effect as Logs, Message as Console};
-use trestle::app::runs::{Detail, Effect as Runs, Message as Listed};
+use trestle::app::runs::{Detail, Effect as Runs, Message as Listed, StepsFormat, steps};
 use trestle::app::train::Effect as Train;
 use trestle::app::{Effect, Key, Message, Screen, Size};
 use trestle::event::RunInfo;
@@ -218,4 +218,86 @@ proptest! {
             bench.text();
         }
     }
+}
+
+#[test]
+fn a_run_gets_tags_and_the_search_finds_them() {
+    let mut bench = Bench::new(120, 36);
+    bench.press("5");
+    bench.send(Message::Runs(Listed::Listed(listed())));
+    bench.press("t");
+    bench.send(Message::Paste("lr sweep lr".into()));
+    let path = PathBuf::from("/home/runs/demo-3");
+    let tags = vec!["lr".to_owned(), "sweep".to_owned()];
+    assert_eq!(
+        bench.press("enter"),
+        [Effect::Runs(Runs::Tag(path, tags.clone()))]
+    );
+    let mut runs = listed();
+    runs[0].0.info.tags = tags;
+    bench.send(Message::Runs(Listed::Listed(runs)));
+    bench.press("/ s w e e p enter");
+    assert_eq!(bench.state.runs.rows(), [0]);
+}
+
+#[test]
+fn the_compared_runs_are_exported_with_every_step() {
+    let mut bench = Bench::new(120, 36);
+    bench.press("5");
+    bench.send(Message::Runs(Listed::Listed(listed())));
+    bench.press("space space x");
+    let effects = bench.press("ctrl-u");
+    assert!(effects.is_empty());
+    bench.send(Message::Paste("both.txt".into()));
+    assert!(bench.press("enter").is_empty());
+    assert!(bench.text().contains("neither .csv nor .json"));
+    bench.press("ctrl-u");
+    bench.send(Message::Paste("both.csv".into()));
+    let runs = ["demo-3", "demo-2"].map(|id| PathBuf::from("/home/runs").join(id));
+    let export = Runs::Export {
+        runs: runs.to_vec(),
+        path: "both.csv".into(),
+        format: StepsFormat::Csv,
+    };
+    assert_eq!(bench.press("enter"), [Effect::Runs(export)]);
+}
+
+#[test]
+fn an_export_has_every_step_that_counts_once() {
+    let history = |id: &str, count: usize| (id.to_owned(), opened(id, &records()[..count]).history);
+    let runs = [history("demo-1", records().len()), history("demo-2", 50)];
+    let rows = |i: usize| runs[i].1.train.rows();
+    let csv = steps(&runs, StepsFormat::Csv);
+    let mut lines = csv.lines();
+    let heading: Vec<&str> = lines.next().unwrap().split(',').collect();
+    assert_eq!(heading[..5], ["run", "step", "tokens", "time_ms", "loss"]);
+    assert!(heading.contains(&"fwd_bwd_seconds") || heading.contains(&"forward_backward_seconds"));
+    assert!(heading.contains(&"mtp1_acceptance"));
+    assert_eq!(lines.clone().count(), rows(0) + rows(1));
+    let skipped = lines
+        .clone()
+        .find(|l| l.starts_with("demo-1,260,"))
+        .unwrap();
+    assert!(skipped.split(',').nth(4) == Some("nan"), "{skipped}");
+    for line in lines {
+        assert_eq!(line.split(',').count(), heading.len(), "{line}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&steps(&runs, StepsFormat::Json)).unwrap();
+    assert_eq!(json[0]["run"], "demo-1");
+    assert_eq!(json[0]["step"].as_array().unwrap().len(), rows(0));
+    assert_eq!(json[0]["loss"][259], serde_json::Value::Null);
+    assert_eq!(json[1]["loss"].as_array().unwrap().len(), rows(1));
+}
+
+#[test]
+fn the_watched_run_is_exported_from_its_screen() {
+    let mut bench = watching(120, 36);
+    bench.press("x");
+    let export = Runs::Export {
+        runs: vec![RUN.into()],
+        path: "demo-1.csv".into(),
+        format: StepsFormat::Csv,
+    };
+    assert_eq!(bench.press("enter"), [Effect::Runs(export)]);
+    assert_eq!(bench.press("Y"), [Effect::Copy(RUN.into())]);
 }

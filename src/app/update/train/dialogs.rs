@@ -185,6 +185,7 @@ pub fn accept(state: &mut State, form: &Form) -> Result<Vec<Effect>, String> {
             }
             Ok(ask(state, RequestKind::Mark { note }))
         }
+        "export" => crate::app::update::runs::read_export(form, vec![run]),
         "fork" => Ok(vec![Effect::Train(Train::Fork(read_fork(form, &run)?))]),
         "live" => {
             let mut effects = vec![];
