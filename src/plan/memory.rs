@@ -3,15 +3,16 @@
 //! Legend: `N` tokens of a micro-batch, `h` hidden size, `F` MLP width, `H K d` query heads, key-value heads and their width, `C` channels of
 //! the convolution, `Hv dk dv` value heads and the head widths of the gated delta net, `V` vocabulary, `D` MTP depths.
 
+mod fit;
 mod step;
 
 use super::{Degrees, Stage, stages};
 use crate::base::{Bytes, DType};
 use crate::spec::{LayerKind, LayerRef, Role, TensorSpec, TextConfig, tensors};
 
+pub use fit::{Fit, fitting};
 pub use step::{
-    DRIVER_CONTEXT, Fit, MATRIX_WORKSPACE, OptimizerState, Precision, StepPlan, StepShape, fitting,
-    step_plan,
+    DRIVER_CONTEXT, MATRIX_WORKSPACE, OptimizerState, Precision, StepPlan, StepShape, step_plan,
 };
 
 /// Tokens of a chunk of the gated delta rule; a state is kept for each.
