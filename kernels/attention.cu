@@ -194,25 +194,36 @@ __device__ __forceinline__ void backward_key(const T* d_o, const T* q, const T* 
     write_rows(sum_v, once, dv + kv_head * D, dv_stride, first, end, D);
 }
 
-// delta of `rows` = N H rows, a warp a row.
+// delta of `rows` = N H rows, four a warp, whose loads are under way together.
 template <typename T> __device__ __forceinline__ void delta_rows(const T* d_o, const T* o, float* delta, int64_t rows, int64_t D) {
-    const int64_t row = (int64_t)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
-    if (row >= rows) return;
-    const auto sum = [&](auto width) {
+    const int64_t row = ((int64_t)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32) * MINE;
+    const auto sums = [&](auto width) {
         constexpr int W = decltype(width)::value;
-        float total = 0.f;
+        float total[MINE] = {};
         for (int64_t d = threadIdx.x % 32 * W; d < D; d += 32 * W) {
-            float a[W], b[W];
-            load(d_o + row * D + d, a);
-            load(o + row * D + d, b);
+            float a[MINE][W], b[MINE][W];
 #pragma unroll
-            for (int i = 0; i < W; i++) total += a[i] * b[i];
+            for (int r = 0; r < MINE; r++)
+                if (row + r < rows) {
+                    load(d_o + (row + r) * D + d, a[r]);
+                    load(o + (row + r) * D + d, b[r]);
+                }
+#pragma unroll
+            for (int r = 0; r < MINE; r++)
+                if (row + r < rows) {
+#pragma unroll
+                    for (int i = 0; i < W; i++) total[r] += a[r][i] * b[r][i];
+                }
         }
-        return warp_sum(total);
+#pragma unroll
+        for (int r = 0; r < MINE; r++) {
+            total[r] = warp_sum(total[r]);
+            if (threadIdx.x % 32 == 0 && row + r < rows) delta[row + r] = total[r];
+        }
     };
     const bool vector = D % WIDTH<T> == 0 && aligned(d_o, o);
-    const float total = vector ? sum(Width<WIDTH<T>>{}) : sum(Width<1>{});
-    if (threadIdx.x % 32 == 0) delta[row] = total;
+    if (vector) sums(Width<WIDTH<T>>{});
+    else sums(Width<1>{});
 }
 
 #define ATTENTION(T, SUFFIX, WIDEST)                                                                                                  \

@@ -5,7 +5,9 @@
 #pragma once
 #include "block.cuh"
 
-constexpr int PANELS = 4;
+constexpr int D = 256;            // the head dim
+constexpr int TILE = 64 * D * 2;  // bytes of a tile of 64 rows
+constexpr float LOG2_E = 1.4426950408889634f;
 
 __device__ __forceinline__ uint32_t shared_address(const void* p) { return (uint32_t)__cvta_generic_to_shared(p); }
 
@@ -117,22 +119,17 @@ __device__ __forceinline__ uint32_t pack(float low, float high) {
     return word;
 }
 
+template <int R> __device__ __forceinline__ void pack_all(uint32_t (&words)[R / 2], const float (&values)[R]) {
+#pragma unroll
+    for (int i = 0; i < R / 2; i++) words[i] = pack(values[2 * i], values[2 * i + 1]);
+}
+
 __device__ __forceinline__ void barrier_init(uint32_t barrier, int arrivals) {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
 }
 __device__ __forceinline__ void barrier_arrive(uint32_t barrier) {
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
-// Whether the phase of this parity is over; returns at once.
-__device__ __forceinline__ bool barrier_test(uint32_t barrier, int parity) {
-    uint32_t done;
-    asm volatile("{\n.reg .pred p;\nmbarrier.test_wait.parity.shared::cta.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}\n"
-                 : "=r"(done)
-                 : "r"(barrier), "r"(parity)
-                 : "memory");
-    return done;
-}
-// As `barrier_test`, but may sleep a while before it returns false.
 __device__ __forceinline__ bool barrier_try(uint32_t barrier, int parity) {
     uint32_t done;
     asm volatile("{\n.reg .pred p;\nmbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}\n"
@@ -153,6 +150,10 @@ __device__ __forceinline__ void warp_arrive(uint32_t barrier) {
 // Joins the 128 threads of a warpgroup; `id` is not 0, which __syncthreads has.
 __device__ __forceinline__ void group_sync(int id) { asm volatile("bar.sync %0, 128;" ::"r"(id) : "memory"); }
 
+// Turns of two warpgroups: one waits until the other passes the turn `id` on.
+__device__ __forceinline__ void turn_wait(int id) { asm volatile("bar.sync %0, 256;" ::"r"(id) : "memory"); }
+__device__ __forceinline__ void turn_pass(int id) { asm volatile("bar.arrive %0, 256;" ::"r"(id) : "memory"); }
+
 // 16 bytes, zeros unless `inside`.
 __device__ __forceinline__ void copy_16(uint32_t to, const void* from, bool inside) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(inside ? 16 : 0) : "memory");
@@ -160,60 +161,32 @@ __device__ __forceinline__ void copy_16(uint32_t to, const void* from, bool insi
 __device__ __forceinline__ void copy_4(uint32_t to, const void* from, bool inside) {
     asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(inside ? 4 : 0) : "memory");
 }
-__device__ __forceinline__ void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-template <int PENDING> __device__ __forceinline__ void copy_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory"); }
-// Makes this thread's writes to shared memory visible to wgmma.
-__device__ __forceinline__ void fence_async() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
-
 template <int REGISTERS> __device__ __forceinline__ void give_registers() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(REGISTERS)); }
 template <int REGISTERS> __device__ __forceinline__ void take_registers() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(REGISTERS)); }
 
-// The copies of the producer's 128 threads. A tile is announced on its barrier when it lies in shared memory: at most two are under way,
-// and none is held back while the producer waits for room.
-struct Copies {
-    uint32_t older = 0, newer = 0;  // barriers of the tiles under way
-
-    __device__ __forceinline__ void announce(uint32_t barrier) {
-        fence_async();
-        barrier_arrive(barrier);
-    }
-    // Ends a group of copies that `barrier` announces.
-    __device__ __forceinline__ void commit(uint32_t barrier) {
-        copy_commit();
-        if (older) {
-            copy_wait<2>();
-            announce(older);
-        }
-        older = newer;
-        newer = barrier;
-    }
-    __device__ __forceinline__ void finish() {
-        copy_wait<0>();
-        if (older) announce(older);
-        if (newer) announce(newer);
-        older = newer = 0;
-    }
-    // Waits until the consumers have left the tile `use` - 1 of a slot.
-    __device__ __forceinline__ void wait_for_room(uint32_t empty, int use) {
-        if (use == 0) return;
-        if (__all_sync(0xffffffffu, barrier_test(empty, (use - 1) & 1))) return;
-        finish();
-        barrier_wait(empty, (use - 1) & 1);
-    }
-    // Rows [first, first + ROWS) of x [.., 256] with `stride` into a tile, zeros from `end` on.
-    template <int ROWS>
-    static __device__ __forceinline__ void rows(uint32_t tile, const bf16* x, int64_t stride, int first, int end) {
-        const int row = threadIdx.x % 128 / 32, chunk = threadIdx.x % 32;
-        const bf16* from = x + (first + row) * stride + chunk * 8;
-        const uint32_t even = tile + chunk_offset(ROWS, row, chunk), odd = tile + chunk_offset(ROWS, row + 4, chunk);
+// Rows [first, first + ROWS) of x [.., 256] with `stride` into a tile, zeros from `end` on, by THREADS threads of which this is `thread`.
+template <int ROWS, int THREADS>
+__device__ __forceinline__ void copy_rows(uint32_t tile, const bf16* x, int64_t stride, int first, int end, int thread) {
+    constexpr int STEP = THREADS / 32;  // divides 8, so the rows of a thread differ in the upper bits of row % 8 alone
+    const int row = thread / 32, chunk = thread % 32;
+    const bf16* from = x + (first + row) * stride + chunk * 8;
+    const uint32_t to = tile + chunk / 8 * ROWS * 128 + row * 128, mixed = (chunk % 8 ^ row) * 16;
+    const int left = end - first - row;
 #pragma unroll
-        for (int i = 0; i < ROWS / 4; i++) {
-            const bool inside = first + row + 4 * i < end;
-            copy_16((i % 2 ? odd : even) + i / 2 * 1024, inside ? from : x, inside);
-            from += 4 * stride;
-        }
+    for (int i = 0; i < ROWS; i += STEP) {
+        copy_16(to + i * 128 + (mixed ^ i % 8 * 16), from, i < left);
+        from += STEP * stride;
     }
-};
+}
+// Arrives at the barrier when this thread's copies so far lie in shared memory.
+__device__ __forceinline__ void copy_arrive(uint32_t barrier) {
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
+}
+// Waits for copies of other threads and makes them visible to wgmma.
+__device__ __forceinline__ void copy_wait(uint32_t barrier, int parity) {
+    barrier_wait(barrier, parity);
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
 
 // Where the sums of a thread lie in their [64, columns]: value i at row `sum_row() + 8 * (i / 2 % 2)`, column `sum_column() + i / 4 * 8 + i % 2`.
 __device__ __forceinline__ int sum_row() { return threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4; }
@@ -239,3 +212,24 @@ __device__ __forceinline__ void store_sums(const float (&sum)[128], float factor
         *reinterpret_cast<uint4*>(y + r * stride + chunk * 8) = words;
     }
 }
+
+// The document and the first row of a block.
+struct Work {
+    int start, end, first;
+    __device__ __forceinline__ Work(const uint32_t* table, int block)
+        : start(table[3 * block]), end(table[3 * block + 1]), first(table[3 * block + 2]) {}
+    // Key tiles that the 64 queries from `query` on see.
+    __device__ __forceinline__ int key_tiles(int query, int keys) const {
+        const int last = query + 64 < end ? query + 64 : end;
+        return (last - start + keys - 1) / keys;
+    }
+};
+
+extern __shared__ __align__(1024) unsigned char memory[];
+
+// The code for Hopper stands between `#if` and `#else`, its kernels call it by this; other machine code only has their names.
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define ONLY_HOPPER(call) call
+#else
+#define ONLY_HOPPER(call) __trap()
+#endif

@@ -1,4 +1,4 @@
-//! Launches of `kernels/attention.cu` and `kernels/attention_wgmma.cu`.
+//! Launches of `kernels/attention.cu`, `kernels/attention_wgmma.cu` and `kernels/attention_wgmma_backward.cu`.
 
 use candle_core::cuda_backend::cudarc::driver::LaunchConfig;
 use candle_core::{DType, Result, Tensor, bail};
@@ -12,11 +12,15 @@ use crate::ops::cuda::{compute_capability, grid, head_strides, launch, output};
 const WIDEST: usize = 256;
 /// Rows of a block of `attention.cu`.
 const ROWS: usize = 32;
-/// The kernels of `attention_wgmma.cu`: their head dim, the queries of a block, its keys, and bytes of a tile of 64 rows.
+/// Rows of a block of its `attention_delta`.
+const DELTA_ROWS: usize = 32;
+/// The kernels of the `attention_wgmma` files: their head dim, the queries of a block, its keys, and bytes of a tile of 64 rows.
 const HOPPER_DIM: usize = 256;
 const HOPPER_QUERIES: usize = 128;
 const HOPPER_KEYS: usize = 64;
 const TILE: usize = 64 * HOPPER_DIM * 2;
+/// Bytes of a tile of the 80 keys that the forward takes at a time.
+const FORWARD_TILE: usize = 80 * HOPPER_DIM * 2;
 /// Room for the barriers behind the tiles.
 const BARRIERS: usize = 128;
 
@@ -149,7 +153,7 @@ pub(super) fn forward(inputs: &Inputs<'_>) -> Result<(Tensor, Tensor)> {
             "attention_wgmma",
             "attention_wgmma_forward",
             q,
-            hopper_grid(heads, count, 6 * TILE + BARRIERS),
+            hopper_grid(heads, count, 2 * TILE + 4 * FORWARD_TILE + BARRIERS),
             &[
                 Values(q),
                 Values(k),
@@ -207,7 +211,7 @@ pub(super) fn backward(
         "attention",
         "attention_delta",
         q,
-        grid(rows.div_ceil(8), 0),
+        grid(rows.div_ceil(DELTA_ROWS), 0),
         &[
             Values(d_o),
             Values(o),
@@ -248,7 +252,7 @@ fn backward_hopper(inputs: &Inputs<'_>, g: &Gradients<'_>) -> Result<()> {
     let [heads, kv_heads] = inputs.heads();
     let (table, count) = inputs.blocks("attention_queries", HOPPER_QUERIES, false)?;
     launch(
-        "attention_wgmma",
+        "attention_wgmma_backward",
         "attention_wgmma_backward_query",
         q,
         hopper_grid(heads, count, 7 * TILE + BARRIERS),
@@ -271,7 +275,7 @@ fn backward_hopper(inputs: &Inputs<'_>, g: &Gradients<'_>) -> Result<()> {
     // beside the tiles: P^T in f32, twice; lse and delta of two tiles
     let shared = 6 * TILE + 2 * 64 * 64 * 4 + 4 * 64 * 4 + BARRIERS;
     launch(
-        "attention_wgmma",
+        "attention_wgmma_backward",
         "attention_wgmma_backward_key",
         q,
         hopper_grid(kv_heads, count, shared),
