@@ -12,13 +12,9 @@
 // compare   src/ops/conv1d/reference.rs
 #include "packs.cuh"
 
-#ifndef FORWARD_CHANNELS
-#define FORWARD_CHANNELS 4
-#endif
-#ifndef BACKWARD_CHANNELS
-#define BACKWARD_CHANNELS 2
-#endif
-constexpr int STEP = 4;  // tokens whose loads are under way together
+constexpr int FORWARD_CHANNELS = 4;  // of a thread, in the forward of width 4
+constexpr int CHANNELS = 2;          // and otherwise: the sums of the backward take more registers
+constexpr int STEP = 8;  // tokens whose loads are under way together
 
 // The document that a run has come to.
 struct Document {
@@ -237,7 +233,7 @@ template <int CH, typename F> __device__ __forceinline__ void each_channel(int64
 template <int TAPS, typename T>
 __device__ __forceinline__ void forward(const T* x, int64_t x_row, const T* w, const uint32_t* cu, int64_t documents, T* y, int64_t N,
                                         int64_t C, int64_t run, int taps, bool silu) {
-    constexpr int CH = TAPS == 4 ? FORWARD_CHANNELS : 2;
+    constexpr int CH = TAPS == 4 ? FORWARD_CHANNELS : CHANNELS;
     const int t0 = blockIdx.y * run, t1 = t0 + run < N ? t0 + run : N;  // N fits in 31 bits
     each_channel<CH>(C, even<T>(C, x_row) && aligned(x, y), [&](auto width, int64_t c) {
         forward_run<decltype(width)::value, TAPS>(x, x_row, w, cu, documents, y, C, taps, silu, c, t0, t1);
@@ -247,10 +243,9 @@ __device__ __forceinline__ void forward(const T* x, int64_t x_row, const T* w, c
 template <int TAPS, typename T>
 __device__ __forceinline__ void backward(const T* dy, const T* x, int64_t x_row, const T* w, const uint32_t* cu, int64_t documents, T* dx,
                                          int64_t dx_row, float* partial, int64_t N, int64_t C, int64_t run, int taps, bool silu) {
-    constexpr int CH = TAPS == 4 ? BACKWARD_CHANNELS : 2;
     const int t0 = blockIdx.y * run, t1 = t0 + run < N ? t0 + run : N;  // N fits in 31 bits
     partial += blockIdx.y * C * taps;
-    each_channel<CH>(C, even<T>(C, x_row, dx_row) && aligned(dy, x, dx), [&](auto width, int64_t c) {
+    each_channel<CHANNELS>(C, even<T>(C, x_row, dx_row) && aligned(dy, x, dx), [&](auto width, int64_t c) {
         backward_run<decltype(width)::value, TAPS>(dy, x, x_row, w, cu, documents, dx, dx_row, partial, C, taps, silu, c, t0, t1);
     });
 }
