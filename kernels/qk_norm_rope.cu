@@ -6,14 +6,16 @@
 //
 // shapes    x, dx [N, H, D] bf16 or f32, heads `*_head` elements apart and tokens `*_row`; y, dy contiguous; w [D] of the same type; cos,
 //           sin [N, R] f32, 2 R <= D; dw partials [B, D] f32
-// launch    block 256, a warp a head. Up to 32 vectors of 16 bytes: values in registers, two heads under way together; else value by
-//           value. Forward grid ceil(N H / 16); backward B blocks with a run of heads each, 8 D floats of shared memory
-// traffic   forward 2 N H D elements, backward 3: memory-bound; the partner of a rotated value and the table hit the cache
+// launch    block 256, a warp a head. Up to 32 vectors of 16 bytes: values in registers, neighbouring heads under way together, so that those
+//           of a token read its angles once; else value by value. Forward grid ceil(N H / (8 ROWS)); backward B blocks with a run of
+//           heads each, 8 D floats of shared memory
+// traffic   forward 2 N H D elements, backward 3: memory-bound; the table hits the cache
 // numerics  f32 in a fixed order, one rounding at the store: none between norm and rotation. reduce.cu adds up the partials in order
 // compare   src/ops/rms_norm/reference.rs, then src/ops/rope/reference.rs
 #include "packs.cuh"
 
-constexpr int ROWS = 2;  // heads that a warp of the forward has under way together
+constexpr int ROWS = 4;  // heads that a warp of the forward has under way together
+constexpr int BACK = 2;  // and of the backward
 
 // Cosines and sines of a token.
 struct Angles {
@@ -23,56 +25,110 @@ struct Angles {
     __device__ __forceinline__ Angles at(int64_t n) const { return {cos + n * R, sin + n * R, R}; }
 };
 
-// Turns values [d, d + W) of a head with their partners, which lie R away.
-template <int W> __device__ __forceinline__ void turn(float (&v)[W], const float (&partner)[W], Angles angles, int64_t d, float sign) {
+// Turns value `d` of a head with its partner, which lies R away.
+__device__ __forceinline__ float turned(float v, float partner, Angles angles, int64_t d, float sign) {
     const bool low = d < angles.R;
     const int64_t j = low ? d : d - angles.R;
-    float c[W], s[W];
-    if constexpr (W == 1) c[0] = angles.cos[j], s[0] = angles.sin[j];
-    else load(angles.cos + j, c), load(angles.sin + j, s);
-    const float side = low ? -sign : sign;
-#pragma unroll
-    for (int k = 0; k < W; k++) v[k] = v[k] * c[k] + partner[k] * (side * s[k]);
+    return v * angles.cos[j] + partner * ((low ? -sign : sign) * angles.sin[j]);
 }
 
 __device__ __forceinline__ int64_t token(int64_t row, int64_t H) { return row <= UINT32_MAX ? (uint32_t)row / (uint32_t)H : row / H; }
 
+// Head `h` of token `n`.
+struct Place {
+    int n, h;  // tokens and heads fit in 31 bits
+
+    __device__ __forceinline__ Place(int64_t row, int64_t H) : n(token(row, H)), h(row - n * H) {}
+
+    __device__ __forceinline__ Place next(int64_t H) const {
+        Place place = *this;
+        place.h++;
+        if (place.h == (int)H) place.n++, place.h = 0;
+        return place;
+    }
+
+    // Where it begins in a view.
+    __device__ __forceinline__ int64_t in(const Heads& heads) const { return n * heads.row + h * heads.head; }
+};
+
+// The angles of the values of a lane, kept from one head of a token to the next.
+template <int W> struct Turn {
+    Angles table;
+    int j, n = -1, partner;  // the lane's first angle, the token, and the lane that holds the other side
+    float side;              // the sign of the sines: of this lane's side, and of the direction
+    float c[W], s[W];
+
+    __device__ __forceinline__ Turn(Angles table, int lane, float sign) : table(table), j(lane * W), partner(lane), side(0.f) {
+        const int R = table.R;
+        if (j < R) side = -sign, partner = lane + R / W;
+        else if (j < 2 * R) side = sign, partner = lane - R / W, j -= R;
+#pragma unroll
+        for (int k = 0; k < W; k++) c[k] = 1.f, s[k] = 0.f;
+    }
+
+    // Reads the angles of token `now`.
+    __device__ __forceinline__ void read(int now) {
+        if (now == n) return;
+        n = now;
+        if (side == 0.f) return;
+        load(table.cos + n * table.R + j, c);
+        load(table.sin + n * table.R + j, s);
+#pragma unroll
+        for (int k = 0; k < W; k++) s[k] *= side;
+    }
+
+    // Turns the values of all lanes; all lanes come here.
+    __device__ __forceinline__ void operator()(float (&v)[W]) const {
+#pragma unroll
+        for (int k = 0; k < W; k++) v[k] = v[k] * c[k] + __shfl_sync(0xffffffffu, v[k], partner) * s[k];
+    }
+};
+
+// 1 + w of the values of a lane.
+template <int W, typename T> __device__ __forceinline__ void read_gain(float (&gain)[W], const T* w, bool mine) {
+    Pack<T, W> pack;
+    pack.zero();
+    if (mine) pack.read(w);
+#pragma unroll
+    for (int k = 0; k < W; k++) gain[k] = 1.f + pack[k];
+}
+
 template <typename T>
 __device__ __forceinline__ void forward_warps(const T* x, const T* w, Angles table, T* y, int64_t rows, int64_t D, Heads heads, float eps) {
     constexpr int W = WIDTH<T>;
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
-    const int64_t d = lane * W, first = (int64_t)blockIdx.x * warps * ROWS + warp;
-    const int64_t across = d < table.R ? d + table.R : d - table.R;
-    const bool mine = d < D, turns = d < 2 * table.R;
-    Pack<T, W> v[ROWS], other[ROWS], gain, other_gain;
+    const int lane = threadIdx.x % 32, d = lane * W;
+    const int64_t first = ((int64_t)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32) * ROWS;
+    if (first >= rows) return;
+    const int count = rows - first < ROWS ? rows - first : ROWS;
+    const bool mine = d < D;
+    const float share = 1.f / D;
+    Place place(first, heads.H);
+    Pack<T, W> v[ROWS];
+    Place at = place;
 #pragma unroll
     for (int i = 0; i < ROWS; i++) {
-        const int64_t row = first + i * warps;
         v[i].zero();
-        if (mine && row < rows) v[i].read(x + heads(row) + d);
-        if (turns && row < rows) other[i].read(x + heads(row) + across);
+        if (mine && i < count) v[i].read(x + at.in(heads) + d);
+        at = at.next(heads.H);
     }
-    gain.zero(), other_gain.zero();
-    if (mine) gain.read(w + d);
-    if (turns) other_gain.read(w + across);
+    Turn<W> turn(table, lane, 1.f);
+    turn.read(place.n);
+    float gain[W];
+    read_gain(gain, w + d, mine);
+    y += first * D + d;
 #pragma unroll
     for (int i = 0; i < ROWS; i++) {
-        const int64_t row = first + i * warps;
-        float sum = 0.f;
+        if (i >= count) return;
+        turn.read(place.n);
+        place = place.next(heads.H);
+        float sum = 0.f, out[W];
 #pragma unroll
         for (int k = 0; k < W; k++) sum += v[i][k] * v[i][k];
-        const float r = rsqrtf(warp_sum(sum) / D + eps);
-        if (mine && row < rows) {
-            float out[W], partner[W];
+        const float r = rsqrtf(warp_sum(sum) * share + eps);
 #pragma unroll
-            for (int k = 0; k < W; k++) out[k] = v[i][k] * r * (1.f + gain[k]);
-            if (turns) {
-#pragma unroll
-                for (int k = 0; k < W; k++) partner[k] = other[i][k] * r * (1.f + other_gain[k]);
-                turn(out, partner, table.at(token(row, heads.H)), d, 1.f);
-            }
-            write(y + row * D + d, out);
-        }
+        for (int k = 0; k < W; k++) out[k] = v[i][k] * r * gain[k];
+        turn(out);
+        if (mine) write(y + i * D, out);
     }
 }
 
@@ -81,49 +137,51 @@ __device__ __forceinline__ void backward_warps(const T* dy, const T* x, const T*
                                                int64_t last, int64_t D, Heads heads, Heads d_heads, float eps) {
     extern __shared__ float shared[];  // [warps, D]
     constexpr int W = WIDTH<T>;
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
-    const int64_t d = lane * W;
-    const int64_t across = d < table.R ? d + table.R : d - table.R;
-    const bool mine = d < D, turns = d < 2 * table.R;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32, d = lane * W;
+    const bool mine = d < D;
     const float share = 1.f / D;
-    float sums[W] = {};
-    Pack<T, W> gain, v, up, other, next_v, next_up, next_other;
-    gain.zero();
-    if (mine) gain.read(w + d);
-    const auto fetch = [&](int64_t row, Pack<T, W>& v, Pack<T, W>& up, Pack<T, W>& other) {
-        v.zero(), up.zero(), other.zero();
-        if (mine && row < last) {
-            v.read(x + heads(row) + d);
-            up.read(dy + row * D + d);
-        }
-        if (turns && row < last) other.read(dy + row * D + across);
-    };
-    fetch(first + warp, v, up, other);
-    for (int64_t row = first + warp; row < last; row += warps) {
-        fetch(row + warps, next_v, next_up, next_other);
-        float g[W], partner[W];
+    float sums[W] = {}, gain[W];
+    Turn<W> turn(table, lane, -1.f);
+    read_gain(gain, w + d, mine);
+    x += d, dy += d, dx += d;
+    for (int64_t base = first + warp * BACK; base < last; base += warps * BACK) {
+        const int count = last - base < BACK ? last - base : BACK;
+        Place place(base, heads.H), at = place;
+        Pack<T, W> v[BACK], up[BACK];
 #pragma unroll
-        for (int k = 0; k < W; k++) g[k] = up[k];
-        if (turns) {
-#pragma unroll
-            for (int k = 0; k < W; k++) partner[k] = other[k];
-            turn(g, partner, table.at(token(row, heads.H)), d, -1.f);
+        for (int i = 0; i < BACK; i++) {
+            v[i].zero(), up[i].zero();
+            if (mine && i < count) {
+                v[i].read(x + at.in(heads));
+                up[i].read(dy + (base + i) * D);
+            }
+            at = at.next(heads.H);
         }
-        float squares = 0.f, dot = 0.f;
+        turn.read(place.n);
 #pragma unroll
-        for (int k = 0; k < W; k++) {
-            squares += v[k] * v[k];
-            dot += g[k] * (1.f + gain[k]) * v[k];
-        }
-        squares = warp_sum(squares), dot = warp_sum(dot);
-        const float r = rsqrtf(squares * share + eps), scale = r * r * dot * share;
+        for (int i = 0; i < BACK; i++) {
+            if (i >= count) break;
+            turn.read(place.n);
+            float g[W], squares = 0.f, dot = 0.f;
 #pragma unroll
-        for (int k = 0; k < W; k++) {
-            sums[k] += g[k] * v[k] * r;
-            g[k] = r * (g[k] * (1.f + gain[k]) - v[k] * scale);
+            for (int k = 0; k < W; k++) g[k] = up[i][k];
+            turn(g);
+#pragma unroll
+            for (int k = 0; k < W; k++) {
+                squares += v[i][k] * v[i][k];
+                dot += g[k] * gain[k] * v[i][k];
+            }
+            squares = warp_sum(squares), dot = warp_sum(dot);
+            const float r = rsqrtf(squares * share + eps), scale = r * r * dot * share;
+#pragma unroll
+            for (int k = 0; k < W; k++) {
+                g[k] *= r;
+                sums[k] += g[k] * v[i][k];
+                g[k] = g[k] * gain[k] - v[i][k] * (r * scale);
+            }
+            if (mine) write(dx + place.in(d_heads), g);
+            place = place.next(heads.H);
         }
-        if (mine) write(dx + d_heads(row) + d, g);
-        v = next_v, up = next_up, other = next_other;
     }
     if (mine) {
 #pragma unroll
@@ -143,12 +201,9 @@ __device__ __forceinline__ void forward_row(const T* x, const T* w, Angles angle
     const float r = inverse_rms(x, D, eps);
     const auto normed = [&](int64_t d) { return to_float(x[d]) * r * (1.f + to_float(w[d])); };
     for (int64_t d = threadIdx.x % 32; d < D; d += 32) {
-        float out[1] = {normed(d)};
-        if (d < 2 * angles.R) {
-            const float partner[1] = {normed(d < angles.R ? d + angles.R : d - angles.R)};
-            turn(out, partner, angles, d, 1.f);
-        }
-        y[d] = from_float<T>(out[0]);
+        float out = normed(d);
+        if (d < 2 * angles.R) out = turned(out, normed(d < angles.R ? d + angles.R : d - angles.R), angles, d, 1.f);
+        y[d] = from_float<T>(out);
     }
 }
 
@@ -163,23 +218,19 @@ __device__ __forceinline__ void backward_rows(const T* dy, const T* x, const T* 
         const T *up = dy + row * D, *v = x + heads(row);
         const Angles angles = table.at(token(row, heads.H));
         const float r = inverse_rms(v, D, eps);
-        const auto turned = [&](int64_t d) {
-            float g[1] = {to_float(up[d])};
-            if (d < 2 * angles.R) {
-                const float partner[1] = {to_float(up[d < angles.R ? d + angles.R : d - angles.R])};
-                turn(g, partner, angles, d, -1.f);
-            }
-            return g[0];
+        const auto back = [&](int64_t d) {
+            const float g = to_float(up[d]);
+            return d < 2 * angles.R ? turned(g, to_float(up[d < angles.R ? d + angles.R : d - angles.R]), angles, d, -1.f) : g;
         };
         float dot = 0.f;
         for (int64_t d = lane; d < D; d += 32) {
-            const float g = turned(d);
+            const float g = back(d);
             mine[d] += g * to_float(v[d]) * r;
             dot += g * (1.f + to_float(w[d])) * to_float(v[d]);
         }
         const float scale = r * r * warp_sum(dot) / D;
         for (int64_t d = lane; d < D; d += 32)
-            dx[d_heads(row) + d] = from_float<T>(r * (turned(d) * (1.f + to_float(w[d])) - to_float(v[d]) * scale));
+            dx[d_heads(row) + d] = from_float<T>(r * (back(d) * (1.f + to_float(w[d])) - to_float(v[d]) * scale));
     }
     join_groups(shared, warps, D, partial);
 }
@@ -210,12 +261,12 @@ __device__ __forceinline__ void backward(const T* dy, const T* x, const T* w, An
 }
 
 #define QK_NORM_ROPE(T, SUFFIX)                                                                                                      \
-    extern "C" __global__ void __launch_bounds__(256)                                                                                \
+    extern "C" __global__ void __launch_bounds__(256, 4)                                                                             \
         qk_norm_rope_forward_##SUFFIX(const T* x, const T* w, const float* cos, const float* sin, T* y, int64_t rows, int64_t H,     \
                                       int64_t D, int64_t R, int64_t x_row, int64_t x_head, float eps) {                              \
         forward<T>(x, w, {cos, sin, R}, y, rows, D, {H, x_row, x_head}, eps);                                                        \
     }                                                                                                                                \
-    extern "C" __global__ void __launch_bounds__(256, 3)                                                                             \
+    extern "C" __global__ void __launch_bounds__(256, 2)                                                                             \
         qk_norm_rope_backward_##SUFFIX(const T* dy, const T* x, const T* w, const float* cos, const float* sin, T* dx,               \
                                        float* partial, int64_t rows, int64_t H, int64_t D, int64_t R, int64_t x_row,                 \
                                        int64_t x_head, int64_t dx_row, int64_t dx_head, int64_t run, float eps) {                    \

@@ -6,14 +6,16 @@ use crate::ops::cuda::Argument::{Float, Int, Typed, Values, View};
 use crate::ops::cuda::{add_rows, grid, head_strides, launch, output};
 use crate::ops::rope::Table;
 
-/// Most blocks of the backward, so most rows of partial sums: three on each multiprocessor of an H100, and the same on every device.
-const BLOCKS: usize = 396;
+/// Most blocks of the backward, so most rows of partial sums: two on each multiprocessor of an H100, as many as run together there; the
+/// same on every device.
+const BLOCKS: usize = 264;
 /// Widest head whose sums fit in shared memory, one set a warp.
 const WIDEST: usize = 1536;
 /// Warps of a block.
 const WARPS: usize = 8;
-/// Heads of a warp in the forward.
-const ROWS: usize = 2;
+/// Heads of a warp in the forward, and in the backward at once.
+const ROWS: usize = 4;
+const BACK: usize = 2;
 
 pub(super) fn forward(x: &Tensor, w: &Tensor, eps: f64, table: &Table) -> Result<Tensor> {
     let (n, h, d) = x.dims3()?;
@@ -58,7 +60,7 @@ pub(super) fn backward(
     }
     let (cos, sin) = table.resident(x)?;
     let ((row, head), (d_row, d_head)) = (head_strides(x)?, head_strides(dx)?);
-    let run = (n * h).div_ceil(BLOCKS).next_multiple_of(WARPS);
+    let run = (n * h).div_ceil(BLOCKS).next_multiple_of(WARPS * BACK);
     let blocks = (n * h).div_ceil(run.max(1));
     let partial = output(x, DType::F32, (blocks, d))?;
     launch(
