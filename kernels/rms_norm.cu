@@ -116,23 +116,22 @@ __device__ __forceinline__ void forward(const T* x, const T* residual, const T* 
     else forward_any<WIDTH<T>>(x, residual, w, h, y, D, eps);
 }
 
-// The sums of two values over the S warps that share a row. All threads of the block come here together when S > 1.
-template <int S> __device__ __forceinline__ float2 row_sums(float a, float b) {
+// The sums of two values over the S warps that share a row, which come here together; `turn` alternates between 0 and 1.
+template <int S> __device__ __forceinline__ float2 row_sums(float a, float b, int turn) {
     a = warp_sum(a), b = warp_sum(b);
     if constexpr (S > 1) {
-        __shared__ float2 partial[8];
-        const int warp = threadIdx.x / 32;
-        __syncthreads();  // an earlier row may still be read
-        if (threadIdx.x % 32 == 0) partial[warp] = {a, b};
-        __syncthreads();
+        __shared__ float2 partial[2][8];  // two sets: the last one may still be read when the next is written
+        const int warp = threadIdx.x / 32, group = warp / S;
+        if (threadIdx.x % 32 == 0) partial[turn][warp] = {a, b};
+        asm volatile("bar.sync %0, %1;" ::"r"(1 + group), "n"(32 * S) : "memory");  // barrier 0 is __syncthreads
         a = 0.f, b = 0.f;
 #pragma unroll
-        for (int i = 0; i < S; i++) a += partial[warp / S * S + i].x, b += partial[warp / S * S + i].y;
+        for (int i = 0; i < S; i++) a += partial[turn][group * S + i].x, b += partial[turn][group * S + i].y;
     }
     return {a, b};
 }
 
-// Rows [first, last) of this block, 8 / S at a time; D is at most 32 V S vectors.
+// Rows [first, last) of this block, 8 / S at a time, the next ones being read meanwhile; D is at most 32 V S vectors.
 template <int V, int S, typename T>
 __device__ __forceinline__ void backward_kept(const T* dy, const T* h, const T* w, const T* dh, T* dx, float* partial, int64_t first,
                                               int64_t last, int64_t D, float eps) {
@@ -141,40 +140,42 @@ __device__ __forceinline__ void backward_kept(const T* dy, const T* h, const T* 
     const int lane = threadIdx.x % (32 * S), group = threadIdx.x / (32 * S), packs = D / W;
     const float share = 1.f / D;
     float sums[V][W] = {};
-    Pack<T, W> gain[V];
-#pragma unroll
-    for (int p = 0; p < V; p++)
-        if (const int pack = lane + 32 * S * p; pack < packs) gain[p].read(w + pack * W);
-    for (int64_t base = first; base < last; base += GROUPS) {
-        const int64_t n = base + group;
-        const bool mine = n < last;
-        Pack<T, W> x[V], up[V], other[V];
+    Pack<T, W> gain[V], x[V], up[V], next_x[V], next_up[V], other[V];
+    const auto fetch = [&](int64_t n, Pack<T, W>(&x)[V], Pack<T, W>(&up)[V]) {
 #pragma unroll
         for (int p = 0; p < V; p++)
-            if (const int pack = lane + 32 * S * p; mine && pack < packs) {
+            if (const int pack = lane + 32 * S * p; n < last && pack < packs) {
                 x[p].read(h + n * D + pack * W);
                 up[p].read(dy + n * D + pack * W);
             }
+    };
+    fetch(first + group, x, up);
+#pragma unroll
+    for (int p = 0; p < V; p++)
+        if (const int pack = lane + 32 * S * p; pack < packs) gain[p].read(w + pack * W);
+    int turn = 0;
+    for (int64_t n = first + group; n < last; n += GROUPS, turn ^= 1) {
+        fetch(n + GROUPS, next_x, next_up);
         if (dh) {
 #pragma unroll
             for (int p = 0; p < V; p++)
-                if (const int pack = lane + 32 * S * p; mine && pack < packs) other[p].read(dh + n * D + pack * W);
+                if (const int pack = lane + 32 * S * p; pack < packs) other[p].read(dh + n * D + pack * W);
         }
         float squares = 0.f, dot = 0.f;
 #pragma unroll
         for (int p = 0; p < V; p++)
-            if (const int pack = lane + 32 * S * p; mine && pack < packs) {
+            if (const int pack = lane + 32 * S * p; pack < packs) {
 #pragma unroll
                 for (int k = 0; k < W; k++) {
                     squares += x[p][k] * x[p][k];
                     dot += up[p][k] * (1.f + gain[p][k]) * x[p][k];
                 }
             }
-        const float2 total = row_sums<S>(squares, dot);
+        const float2 total = row_sums<S>(squares, dot, turn);
         const float r = rsqrtf(total.x * share + eps), scale = r * r * total.y * share;
 #pragma unroll
         for (int p = 0; p < V; p++)
-            if (const int pack = lane + 32 * S * p; mine && pack < packs) {
+            if (const int pack = lane + 32 * S * p; pack < packs) {
                 float out[W];
 #pragma unroll
                 for (int k = 0; k < W; k++) {
@@ -187,6 +188,8 @@ __device__ __forceinline__ void backward_kept(const T* dy, const T* h, const T* 
                 }
                 write(dx + n * D + pack * W, out);
             }
+#pragma unroll
+        for (int p = 0; p < V; p++) x[p] = next_x[p], up[p] = next_up[p];
     }
 #pragma unroll
     for (int p = 0; p < V; p++)
@@ -205,7 +208,7 @@ __device__ __forceinline__ void backward_any(const T* dy, const T* h, const T* w
     for (int64_t d = threadIdx.x * W; d < D; d += blockDim.x * W)
 #pragma unroll
         for (int k = 0; k < W; k++) shared[d + k] = 0.f;
-    for (int64_t n = first; n < last; n++) {
+    for (int64_t n = first; n < last; n++) {  // n % 2: which set of sums
         float squares = 0.f, dot = 0.f;
         Pack<T, W> x, up, gain, other;
         for (int64_t d = threadIdx.x * W; d < D; d += blockDim.x * W) {
@@ -216,7 +219,7 @@ __device__ __forceinline__ void backward_any(const T* dy, const T* h, const T* w
                 dot += up[k] * (1.f + gain[k]) * x[k];
             }
         }
-        const float2 total = row_sums<8>(squares, dot);
+        const float2 total = row_sums<8>(squares, dot, n % 2);
         const float r = rsqrtf(total.x / D + eps), scale = r * r * total.y / D;
         for (int64_t d = threadIdx.x * W; d < D; d += blockDim.x * W) {
             x.read(h + n * D + d), up.read(dy + n * D + d), gain.read(w + d);
@@ -263,12 +266,10 @@ __device__ __forceinline__ void backward(const T* dy, const T* h, const T* w, co
     FORWARD(kept_8, 8, 2, T, SUFFIX)                                                                                                 \
     FORWARD(any, 0, 4, T, SUFFIX)                                                                                                    \
     BACKWARD(kept_1_1, 1, 1, 4, T, SUFFIX)                                                                                           \
-    BACKWARD(kept_4_1, 4, 1, 2, T, SUFFIX)                                                                                           \
-    BACKWARD(kept_2_2, 2, 2, 3, T, SUFFIX)                                                                                           \
-    BACKWARD(kept_2_4, 2, 4, 3, T, SUFFIX)                                                                                           \
-    BACKWARD(kept_4_2, 4, 2, 2, T, SUFFIX)                                                                                           \
-    BACKWARD(kept_4_4, 4, 4, 2, T, SUFFIX)                                                                                           \
-    BACKWARD(kept_4_8, 4, 8, 2, T, SUFFIX)                                                                                           \
+    BACKWARD(kept_2_2, 2, 2, 2, T, SUFFIX)                                                                                           \
+    BACKWARD(kept_2_4, 2, 4, 2, T, SUFFIX)                                                                                           \
+    BACKWARD(kept_2_8, 2, 8, 2, T, SUFFIX)                                                                                           \
+    BACKWARD(kept_4_8, 4, 8, 1, T, SUFFIX)                                                                                           \
     BACKWARD(any, 0, 8, 2, T, SUFFIX)
 
 RMS_NORM(bf16, bf16)

@@ -5,8 +5,9 @@ use candle_core::{DType, Result, Tensor, bail};
 use crate::ops::cuda::Argument::{Absent, Float, Int, Typed, Values};
 use crate::ops::cuda::{add_rows, grid, launch, output};
 
-/// Most blocks of the backward, so most rows of partial sums: enough for the largest device, and the same on every one.
-const BLOCKS: usize = 264;
+/// Most blocks of the backward, so most rows of partial sums: four, and two, on each multiprocessor of an H100, as many as run together
+/// there; the same on every device.
+const BLOCKS: [usize; 2] = [528, 264];
 /// Widest row whose sums fit in shared memory.
 const WIDEST: usize = 12_288;
 /// Warps of a block.
@@ -70,16 +71,16 @@ pub(super) fn backward(
     if d > WIDEST {
         bail!("rms_norm: rows of {d}, the CUDA kernel takes up to {WIDEST}");
     }
-    // rows that a block has under way together
-    let (name, groups) = match vectors(h, d) {
-        Some(0..=32) => ("rms_norm_backward_kept_1_1", WARPS),
-        Some(33..=128) => ("rms_norm_backward_kept_4_1", WARPS),
-        Some(129..=256) => ("rms_norm_backward_kept_4_2", WARPS / 2),
-        Some(257..=512) => ("rms_norm_backward_kept_4_4", WARPS / 4),
-        Some(513..=1024) => ("rms_norm_backward_kept_4_8", 1),
-        _ => ("rms_norm_backward_any", 1),
+    // rows that a block has under way together, and blocks
+    let (name, groups, most) = match vectors(h, d) {
+        Some(0..=32) => ("rms_norm_backward_kept_1_1", WARPS, BLOCKS[0]),
+        Some(33..=128) => ("rms_norm_backward_kept_2_2", WARPS / 2, BLOCKS[1]),
+        Some(129..=256) => ("rms_norm_backward_kept_2_4", WARPS / 4, BLOCKS[1]),
+        Some(257..=512) => ("rms_norm_backward_kept_2_8", 1, BLOCKS[1]),
+        Some(513..=1024) => ("rms_norm_backward_kept_4_8", 1, BLOCKS[1]),
+        _ => ("rms_norm_backward_any", 1, BLOCKS[0]),
     };
-    let rows = n.div_ceil(BLOCKS).next_multiple_of(groups);
+    let rows = n.div_ceil(most).next_multiple_of(groups);
     let blocks = n.div_ceil(rows.max(1));
     let dx = output(h, h.dtype(), h.shape())?;
     let partial = output(h, DType::F32, (blocks, d))?;
