@@ -5,8 +5,8 @@ use candle_core::{DType, Result, Tensor, bail};
 use crate::ops::cuda::Argument::{Absent, Float, Int, Typed, Values, View};
 use crate::ops::cuda::{Argument, add_rows, grid, head_strides, launch, output, row_stride};
 
-/// Most blocks of the backward, so most rows of partial sums: three on each multiprocessor of an H100, and the same on every device.
-const BLOCKS: usize = 396;
+/// Most blocks of the backward, so most rows of partial sums: enough for the largest device, and the same on every one.
+const BLOCKS: usize = 1024;
 /// Widest row whose sums fit in shared memory, one set a warp.
 const WIDEST: usize = 1536;
 /// Warps of a block.
