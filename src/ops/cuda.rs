@@ -15,9 +15,8 @@ use candle_core::cuda_backend::cudarc::driver::{CudaFunction, CudaModule};
 use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
 use candle_core::{CudaDevice, Error, Result};
 
-#[allow(unused_imports, reason = "not every op takes views yet")]
 pub(super) use launch::{
-    Argument, Form, add_rows, compute_capability, device, each, grid, head_strides, launch, output,
+    Argument, Form, add_rows, compute_capability, each, grid, head_strides, launch, output,
     pointer, row_stride, zero,
 };
 pub(super) use matmul::{Factor, product};

@@ -20,7 +20,6 @@ const UNASKED_SHARED: u32 = 48 * 1024;
 const THREADS: usize = 256;
 
 /// One argument of a kernel. Tensors must be contiguous, views excepted; whether a kernel reads or writes one, its file says.
-#[allow(dead_code, reason = "not every op takes views yet")]
 pub(in crate::ops) enum Argument<'a> {
     /// A tensor of the launch's element type.
     Values(&'a Tensor),
@@ -217,7 +216,6 @@ fn uninitialised<T: CudaDType + DeviceRepr>(device: &CudaDevice, shape: Shape) -
 ///
 /// # Errors
 /// When the dimensions after the first are not packed.
-#[allow(dead_code, reason = "not every op takes views yet")]
 pub(in crate::ops) fn row_stride(view: &Tensor) -> Result<usize> {
     let (dims, strides) = (view.dims(), view.stride());
     let mut packed = 1;
@@ -237,7 +235,6 @@ pub(in crate::ops) fn row_stride(view: &Tensor) -> Result<usize> {
 ///
 /// # Errors
 /// When the view has not three dimensions or the last one is not contiguous.
-#[allow(dead_code, reason = "not every op takes views yet")]
 pub(in crate::ops) fn head_strides(view: &Tensor) -> Result<(usize, usize)> {
     let (rows, heads, width) = view.dims3()?;
     let strides = view.stride();
@@ -253,13 +250,12 @@ pub(in crate::ops) fn head_strides(view: &Tensor) -> Result<(usize, usize)> {
 }
 
 /// Major and minor number of the GPU that `like` lies on, for the choice between kernels.
-#[allow(dead_code, reason = "not every op has kernels to choose from")]
 pub(in crate::ops) fn compute_capability(like: &Tensor) -> Result<(i32, i32)> {
     let stream = device(like)?.cuda_stream();
     stream.context().compute_capability().w()
 }
 
-pub(in crate::ops) fn device(tensor: &Tensor) -> Result<&CudaDevice> {
+pub(super) fn device(tensor: &Tensor) -> Result<&CudaDevice> {
     match tensor.device() {
         Device::Cuda(device) => Ok(device),
         device => bail!(
