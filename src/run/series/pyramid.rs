@@ -164,7 +164,8 @@ impl Pyramid {
     }
 }
 
-fn raw(values: &Values<f32>, range: Range<usize>) -> Node {
+/// What is known about the values of `range`, from the values themselves.
+pub(super) fn raw(values: &Values<f32>, range: Range<usize>) -> Node {
     let mut node = Node::EMPTY;
     values.slices(range, |slice| node = node.then(&Node::of(slice)));
     node

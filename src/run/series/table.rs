@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use super::metric::{FIXED, Metric, Row};
-use super::pyramid::{Node, Pyramid};
+use super::pyramid::{Node, Pyramid, raw};
 use super::smooth::Smooth;
 use super::{ABSENT, Values, is_absent};
 
@@ -19,6 +19,9 @@ pub enum Axis {
     /// Seconds since the run's first row; a clock that goes backwards stands still here.
     Time,
 }
+
+/// Rows up to which a range is read value by value.
+const FEW: usize = 256;
 
 /// What lies between two x.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,6 +69,18 @@ impl Column {
         // The state of the smoothing at an earlier row is not kept.
         self.smoothed = OnceLock::new();
         Self::of(cut)
+    }
+
+    /// What is known about some rows. A few are read as they are, so that numbers of the last steps need no pyramid.
+    fn fold(&self, rows: Range<usize>) -> Node {
+        let rows = rows.start.min(self.values.len())..rows.end.min(self.values.len());
+        if rows.is_empty() {
+            return Node::EMPTY;
+        }
+        if self.pyramid.get().is_none() && rows.len() <= FEW {
+            return raw(&self.values, rows);
+        }
+        self.pyramid().fold(&self.values, rows)
     }
 
     fn pyramid(&self) -> &Pyramid {
@@ -125,8 +140,9 @@ impl Table {
     /// Whether any row has the metric.
     pub fn has(&self, metric: Metric) -> bool {
         self.columns.get(metric.column()).is_some_and(|c| {
-            let node = c.pyramid().fold(&c.values, 0..c.values.len());
-            node.count + node.not_finite > 0
+            let has = |node: Node| node.count + node.not_finite > 0;
+            let end = c.values.len();
+            has(c.fold(end.saturating_sub(FEW)..end)) || has(c.fold(0..end))
         })
     }
 
@@ -160,7 +176,13 @@ impl Table {
 
     /// The last finite value of the metric.
     pub fn last(&self, metric: Metric) -> Option<f32> {
-        let all = self.fold(metric, 0..self.rows());
+        // Nearly always one of the last rows has it.
+        let end = self.rows();
+        let near = self.fold(metric, end.saturating_sub(FEW)..end);
+        if near.count > 0 {
+            return Some(near.last);
+        }
+        let all = self.fold(metric, 0..end);
         (all.count > 0).then_some(all.last)
     }
 
@@ -168,7 +190,7 @@ impl Table {
     pub fn fold(&self, metric: Metric, rows: Range<usize>) -> Node {
         self.columns
             .get(metric.column())
-            .map_or(Node::EMPTY, |c| c.pyramid().fold(&c.values, rows))
+            .map_or(Node::EMPTY, |c| c.fold(rows))
     }
 
     /// The smoothed metric over a range of rows.
@@ -339,5 +361,53 @@ impl Table {
     /// Rows in memory rather than in a mapped file.
     pub(in crate::run) fn grown(&self) -> usize {
         self.step.grown()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A table whose loss is `values`.
+    fn table(values: &[f32]) -> Table {
+        let mut table = Table::default();
+        for (i, &value) in values.iter().enumerate() {
+            let mut row = Row {
+                step: i as u64 + 1,
+                mtp: vec![],
+                ..Row::default()
+            };
+            row.fixed[Metric::Loss.column()] = value;
+            table.widen(1);
+            table.push(&row);
+        }
+        table.refresh();
+        table
+    }
+
+    #[test]
+    fn few_rows_need_no_pyramid_and_say_the_same() {
+        let mut values = vec![1.5; 2000];
+        values[1990] = f32::NAN;
+        values[1995] = 7.0;
+        let table = table(&values);
+        let few = table.fold(Metric::Loss, 1950..2000);
+        assert!(table.columns[Metric::Loss.column()].pyramid.get().is_none());
+        table.fold(Metric::Loss, 0..2000);
+        assert!(table.columns[Metric::Loss.column()].pyramid.get().is_some());
+        assert_eq!(table.fold(Metric::Loss, 1950..2000), few);
+        assert_eq!((few.count, few.not_finite, few.max), (49, 1, 7.0));
+        let beyond = table.fold(Metric::Loss, 3000..4000);
+        assert_eq!((beyond.count, beyond.not_finite), (0, 0));
+    }
+
+    #[test]
+    fn the_last_value_is_found_however_far_back() {
+        let mut values = vec![f32::NAN; 2000];
+        values[3] = 2.5;
+        let table = table(&values);
+        assert_eq!(table.last(Metric::Loss), Some(2.5));
+        assert!(table.has(Metric::Loss) && !table.has(Metric::GradNorm));
+        assert_eq!(table.last(Metric::GradNorm), None);
     }
 }
