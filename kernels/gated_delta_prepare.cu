@@ -17,73 +17,79 @@ namespace gated_delta {
 constexpr int THREADS = 128;
 constexpr int LDF = 68;  // floats of a row of A and T
 
-// T = (I + A)^-1 for A strictly lower: 16 x 16 blocks on the diagonal by substitution, then twice pairs of blocks.
-__device__ void invert(const float* a, float* t, float* x) {
+// sum -= or += x[4] . rows j .. j + 3 of y at this thread's 4 columns.
+__device__ __forceinline__ void add_rows4(float4& sum, const float4 x, const float* y, int stride) {
+    const float f[4] = {x.x, x.y, x.z, x.w};
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+        const float4 z = *reinterpret_cast<const float4*>(y + j * stride);
+        sum.x += f[j] * z.x, sum.y += f[j] * z.y, sum.z += f[j] * z.z, sum.w += f[j] * z.w;
+    }
+}
+__device__ __forceinline__ float4 negative(float4 x) { return make_float4(-x.x, -x.y, -x.z, -x.w); }
+
+// T = (I + A)^-1 for A strictly lower: 16 x 16 blocks on the diagonal by substitution, then twice pairs of blocks. Blocks of T above the
+// diagonal stay undefined outside of the two that belong to a pair.
+__device__ __forceinline__ void invert(const float* a, float* t, float* x) {
     const int warp = threadIdx.x / 32, lane = threadIdx.x & 31;
-    for (int i = threadIdx.x; i < C * LDF / 4; i += THREADS) reinterpret_cast<float4*>(t)[i] = make_float4(0.f, 0.f, 0.f, 0.f);
-    __syncthreads();
     {
         const int base = warp * 16 * LDF + warp * 16, column = lane & 15;
         float y[16];
 #pragma unroll
         for (int r = 0; r < 16; r++) {
-            float sum = r == column ? 1.f : 0.f;
-            const float* row = a + base + r * LDF;
+            float sums[2] = {r == column ? 1.f : 0.f, 0.f};
 #pragma unroll
-            for (int j = 0; j < r; j++) sum -= row[j] * y[j];
-            y[r] = sum;
+            for (int j = 0; j < r; j += 4) {
+                const float4 f = *reinterpret_cast<const float4*>(a + base + r * LDF + j);
+                sums[0] -= f.x * y[j];
+                if (j + 1 < r) sums[1] -= f.y * y[j + 1];
+                if (j + 2 < r) sums[0] -= f.z * y[j + 2];
+                if (j + 3 < r) sums[1] -= f.w * y[j + 3];
+            }
+            y[r] = sums[0] + sums[1];
         }
-        if (lane < 16)
+        // The upper half of the warp clears the block above, which pairs read.
+        float* to = t + base + (lane < 16 ? 0 : 16);
+        if (lane < 16 || (warp & 1) == 0)
 #pragma unroll
-            for (int r = 0; r < 16; r++) t[base + r * LDF + column] = y[r];
+            for (int r = 0; r < 16; r++) to[r * LDF + column] = lane < 16 ? y[r] : 0.f;
     }
     __syncthreads();
     {
         const int pair = threadIdx.x / 64, r = (threadIdx.x % 64) / 4, c = (threadIdx.x & 3) * 4, base = pair * 32;
         float* xp = x + pair * 16 * 20;
-        float s[4] = {};
+        float4 s = make_float4(0.f, 0.f, 0.f, 0.f);
 #pragma unroll
-        for (int j = 0; j < 16; j++) {
-            const float f = a[(base + 16 + r) * LDF + base + j];
-            const float4 y = *reinterpret_cast<const float4*>(t + (base + j) * LDF + base + c);
-            s[0] += f * y.x, s[1] += f * y.y, s[2] += f * y.z, s[3] += f * y.w;
-        }
-        *reinterpret_cast<float4*>(xp + r * 20 + c) = make_float4(s[0], s[1], s[2], s[3]);
+        for (int j = 0; j < 16; j += 4)
+            add_rows4(s, *reinterpret_cast<const float4*>(a + (base + 16 + r) * LDF + base + j), t + (base + j) * LDF + base + c, LDF);
+        *reinterpret_cast<float4*>(xp + r * 20 + c) = s;
         __syncthreads();
-        s[0] = s[1] = s[2] = s[3] = 0.f;
+        s = make_float4(0.f, 0.f, 0.f, 0.f);
 #pragma unroll
-        for (int j = 0; j < 16; j++) {
-            const float f = t[(base + 16 + r) * LDF + base + 16 + j];
-            const float4 y = *reinterpret_cast<const float4*>(xp + j * 20 + c);
-            s[0] -= f * y.x, s[1] -= f * y.y, s[2] -= f * y.z, s[3] -= f * y.w;
-        }
-        *reinterpret_cast<float4*>(t + (base + 16 + r) * LDF + base + c) = make_float4(s[0], s[1], s[2], s[3]);
+        for (int j = 0; j < 16; j += 4)
+            add_rows4(s, *reinterpret_cast<const float4*>(t + (base + 16 + r) * LDF + base + 16 + j), xp + j * 20 + c, 20);
+        *reinterpret_cast<float4*>(t + (base + 16 + r) * LDF + base + c) = negative(s);
     }
     __syncthreads();
     {
-        const int r = threadIdx.x / 4, c = (threadIdx.x & 3) * 8;
-        float s[8] = {};
-#pragma unroll 8
-        for (int j = 0; j < 32; j++) {
-            const float f = a[(32 + r) * LDF + j];
-            const float4 y = *reinterpret_cast<const float4*>(t + j * LDF + c), z = *reinterpret_cast<const float4*>(t + j * LDF + c + 4);
-            s[0] += f * y.x, s[1] += f * y.y, s[2] += f * y.z, s[3] += f * y.w;
-            s[4] += f * z.x, s[5] += f * z.y, s[6] += f * z.z, s[7] += f * z.w;
+        const int r = threadIdx.x / 8, c = (threadIdx.x & 7) * 4;  // rows r and r + 16
+        float4 s = make_float4(0.f, 0.f, 0.f, 0.f), u = s;
+#pragma unroll 4
+        for (int j = 0; j < 32; j += 4) {
+            add_rows4(s, *reinterpret_cast<const float4*>(a + (32 + r) * LDF + j), t + j * LDF + c, LDF);
+            add_rows4(u, *reinterpret_cast<const float4*>(a + (48 + r) * LDF + j), t + j * LDF + c, LDF);
         }
-        *reinterpret_cast<float4*>(x + r * 36 + c) = make_float4(s[0], s[1], s[2], s[3]);
-        *reinterpret_cast<float4*>(x + r * 36 + c + 4) = make_float4(s[4], s[5], s[6], s[7]);
+        *reinterpret_cast<float4*>(x + r * 36 + c) = s;
+        *reinterpret_cast<float4*>(x + (r + 16) * 36 + c) = u;
         __syncthreads();
-#pragma unroll
-        for (int i = 0; i < 8; i++) s[i] = 0.f;
-#pragma unroll 8
-        for (int j = 0; j < 32; j++) {
-            const float f = t[(32 + r) * LDF + 32 + j];
-            const float4 y = *reinterpret_cast<const float4*>(x + j * 36 + c), z = *reinterpret_cast<const float4*>(x + j * 36 + c + 4);
-            s[0] -= f * y.x, s[1] -= f * y.y, s[2] -= f * y.z, s[3] -= f * y.w;
-            s[4] -= f * z.x, s[5] -= f * z.y, s[6] -= f * z.z, s[7] -= f * z.w;
+        s = u = make_float4(0.f, 0.f, 0.f, 0.f);
+#pragma unroll 4
+        for (int j = 0; j < 32; j += 4) {
+            if (j < 16) add_rows4(s, *reinterpret_cast<const float4*>(t + (32 + r) * LDF + 32 + j), x + j * 36 + c, 36);
+            add_rows4(u, *reinterpret_cast<const float4*>(t + (48 + r) * LDF + 32 + j), x + j * 36 + c, 36);
         }
-        *reinterpret_cast<float4*>(t + (32 + r) * LDF + c) = make_float4(s[0], s[1], s[2], s[3]);
-        *reinterpret_cast<float4*>(t + (32 + r) * LDF + c + 4) = make_float4(s[4], s[5], s[6], s[7]);
+        *reinterpret_cast<float4*>(t + (32 + r) * LDF + c) = negative(s);
+        *reinterpret_cast<float4*>(t + (48 + r) * LDF + c) = negative(u);
     }
     __syncthreads();
 }
@@ -108,16 +114,16 @@ __device__ __forceinline__ void prepare(const bf16* q, const bf16* k, const bf16
                                         int64_t stride_k, int64_t stride_v, int64_t stride_do, int64_t sequences, int64_t n, int64_t key_heads, int64_t value_heads) {
     extern __shared__ __align__(128) unsigned char memory[];
     bf16* sk = reinterpret_cast<bf16*>(memory);
-    bf16* sq = sk + C * D;
-    bf16* sv = sq + C * D;
-    bf16* sdo = sv + C * D;
-    bf16* sp = BACKWARD ? sdo + C * D : sdo;
-    float* sa = reinterpret_cast<float*>(BACKWARD ? sp + C * C : sp);
-    float* st = sa + C * LDF;
-    float* sx = st + C * LDF;
-    float(*scalars)[C] = reinterpret_cast<float(*)[C]>(sx + 32 * 36);
-    bf16* stw = reinterpret_cast<bf16*>(sa);  // once A is inverted
+    bf16* sv = sk + C * D;                                 // V, in the backward dO before
+    float* st = reinterpret_cast<float*>(sv + C * D);      // T
+    bf16* sq = reinterpret_cast<bf16*>(st);                // before T: Q, then P
+    bf16* sp = sq;
+    float* sa = st + C * LDF;                              // A
+    bf16* stw = reinterpret_cast<bf16*>(sa);               // once A is inverted: T by the factors of W and of U
     bf16* stu = stw + C * C;
+    float* sx = sa + C * LDF;
+    float(*scalars)[C] = reinterpret_cast<float(*)[C]>(sx + 32 * 36);
+    float* factors = reinterpret_cast<float*>(scalars + SCALARS);  // beta exp(G) rk
 
     const Chunks chunks(table, sequences, n);
     const int64_t chunk = blockIdx.x / value_heads, head = blockIdx.x % value_heads, key_head = head * key_heads / value_heads;
@@ -128,8 +134,8 @@ __device__ __forceinline__ void prepare(const bf16* q, const bf16* k, const bf16
     copy_rows<THREADS, D>(sk, k + start * stride_k + key_head * D, stride_k, length);
     copy_rows<THREADS, D>(sq, q + start * stride_q + key_head * D, stride_q, length);
     commit();
-    copy_rows<THREADS, D>(sv, v + start * stride_v + head * D, stride_v, length);
-    if (BACKWARD) copy_rows<THREADS, D>(sdo, d_o + start * stride_do + head * D, stride_do, length);
+    if (BACKWARD) copy_rows<THREADS, D>(sv, d_o + start * stride_do + head * D, stride_do, length);
+    else copy_rows<THREADS, D>(sv, v + start * stride_v + head * D, stride_v, length);
     commit();
     if (warp == 0) {
         float x[2], b[2];
@@ -165,6 +171,7 @@ __device__ __forceinline__ void prepare(const bf16* q, const bf16* k, const bf16
             scalars[FK][row] = values[FK];
             scalars[RQ][row] = rq;
             scalars[RK][row] = rk;
+            factors[row] = b * __expf(run) * rk;
         }
     }
     __syncthreads();
@@ -190,22 +197,27 @@ __device__ __forceinline__ void prepare(const bf16* q, const bf16* k, const bf16
             }
         }
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int r = row + gr + (i >= 2 ? 8 : 0);
-            const float run = scalars[G][r], fa = scalars[BETA][r] * scalars[RK][r], fp = scalars[RQ][r];
+        for (int nt = 0; nt < 8; nt++) {
+            if (nt / 2 > warp) continue;
+            const int c = nt * 8 + 2 * t;
+            const float2 runs = *reinterpret_cast<const float2*>(&scalars[G][c]), lengths = *reinterpret_cast<const float2*>(&scalars[RK][c]);
 #pragma unroll
-            for (int nt = 0; nt < 8; nt++) {
-                const int c = nt * 8 + 2 * t + (i & 1);
-                const float f = c <= r ? __expf(run - scalars[G][c]) * scalars[RK][c] : 0.f;
-                sa[r * LDF + c] = c < r ? fa * f * kk[nt][i] : 0.f;
-                qk[nt][i] *= fp * f;
+            for (int half = 0; half < 2; half++) {
+                const int r = row + gr + half * 8;
+                const float run = scalars[G][r], fa = scalars[BETA][r] * scalars[RK][r], fp = scalars[RQ][r];
+                const float x = c <= r ? __expf(run - runs.x) * lengths.x : 0.f, y = c + 1 <= r ? __expf(run - runs.y) * lengths.y : 0.f;
+                *reinterpret_cast<float2*>(sa + r * LDF + c) =
+                    make_float2(c < r ? fa * x * kk[nt][half * 2] : 0.f, c + 1 < r ? fa * y * kk[nt][half * 2 + 1] : 0.f);
+                qk[nt][half * 2] *= fp * x;
+                qk[nt][half * 2 + 1] *= fp * y;
             }
         }
+        if (BACKWARD) __syncthreads();  // Q has been read
         bf16* p = BACKWARD ? sp : p_out + at * C * C;
         store_blocks<C>(p, row, 0, qk[0], qk[1], qk[2], qk[3]);
         store_blocks<C>(p, row, 4, qk[4], qk[5], qk[6], qk[7]);
     }
-    wait<0>();
+    if (BACKWARD) wait<0>();
     __syncthreads();
     if (BACKWARD) {  // L^T = dO^T P: 32 rows of dv a warp
         float l[2][8][4] = {};
@@ -213,7 +225,7 @@ __device__ __forceinline__ void prepare(const bf16* q, const bf16* k, const bf16
         for (int ks = 0; ks < 4; ks++) {
             uint32_t a[2][4];
 #pragma unroll
-            for (int mt = 0; mt < 2; mt++) load_a<D, true>(a[mt], sdo, warp * 32 + mt * 16, ks * 16);
+            for (int mt = 0; mt < 2; mt++) load_a<D, true>(a[mt], sv, warp * 32 + mt * 16, ks * 16);
 #pragma unroll
             for (int np = 0; np <= ks; np++) {
                 uint32_t b[4];
@@ -231,24 +243,26 @@ __device__ __forceinline__ void prepare(const bf16* q, const bf16* k, const bf16
             store_blocks<C>(lt, warp * 32 + mt * 16, 0, l[mt][0], l[mt][1], l[mt][2], l[mt][3]);
             store_blocks<C>(lt, warp * 32 + mt * 16, 4, l[mt][4], l[mt][5], l[mt][6], l[mt][7]);
         }
+        __syncthreads();  // dO and P have been read
+        copy_rows<THREADS, D>(sv, v + start * stride_v + head * D, stride_v, length);
+        commit();
     }
     invert(sa, st, sx);
 
 #pragma unroll
     for (int i = threadIdx.x; i < C * C / 8; i += THREADS) {
         const int row = i / 8, piece = i % 8;
-        float x[8], u[8], w[8];
-        load<8>(st + row * LDF + piece * 8, x);
+        float x[8] = {}, u[8], w[8], b[8], f[8];
+        if (piece / 2 <= row / 16) load<8>(st + row * LDF + piece * 8, x);
+        load<8>(scalars[BETA] + piece * 8, b);
+        load<8>(factors + piece * 8, f);
 #pragma unroll
-        for (int j = 0; j < 8; j++) {
-            const int c = piece * 8 + j;
-            u[j] = x[j] * scalars[BETA][c];
-            w[j] = u[j] * __expf(scalars[G][c]) * scalars[RK][c];
-        }
+        for (int j = 0; j < 8; j++) u[j] = x[j] * b[j], w[j] = x[j] * f[j];
         store<8>(stu + place<C>(row, piece), u);
         store<8>(stw + place<C>(row, piece), w);
         if (BACKWARD) store<8>(t_out + at * C * C + place<C>(row, piece), x);
     }
+    wait<0>();
     __syncthreads();
     {  // W: 32 columns of dk a warp
         float w[4][4][4] = {};
@@ -298,7 +312,7 @@ __device__ __forceinline__ void prepare(const bf16* q, const bf16* k, const bf16
 
 }  // namespace gated_delta
 
-extern "C" __global__ void __launch_bounds__(128, 2) gated_delta_prepare_forward_bf16(
+extern "C" __global__ void __launch_bounds__(128, 3) gated_delta_prepare_forward_bf16(
     const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v, const float* __restrict__ g, const float* __restrict__ beta,
     const uint32_t* __restrict__ table, bf16* __restrict__ w, bf16* __restrict__ ut, bf16* __restrict__ p, float* __restrict__ scalars, int64_t stride_q,
     int64_t stride_k, int64_t stride_v, int64_t sequences, int64_t n, int64_t key_heads, int64_t value_heads) {
@@ -306,7 +320,7 @@ extern "C" __global__ void __launch_bounds__(128, 2) gated_delta_prepare_forward
                                 value_heads);
 }
 
-extern "C" __global__ void __launch_bounds__(128, 2) gated_delta_prepare_backward_bf16(
+extern "C" __global__ void __launch_bounds__(128, 3) gated_delta_prepare_backward_bf16(
     const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v, const bf16* __restrict__ d_o, const float* __restrict__ g,
     const float* __restrict__ beta, const uint32_t* __restrict__ table, bf16* __restrict__ w, bf16* __restrict__ ut, bf16* __restrict__ t, bf16* __restrict__ lt,
     float* __restrict__ scalars, int64_t stride_q, int64_t stride_k, int64_t stride_v, int64_t stride_do, int64_t sequences, int64_t n, int64_t key_heads,

@@ -1,18 +1,9 @@
 //! The gated delta rule: goldens, packed documents, shared key heads and hard decays against the CPU in both types, then its speed.
 
-#[path = "../suite/ops/golden.rs"]
-#[allow(
-    dead_code,
-    clippy::unwrap_used,
-    reason = "the suite uses the rest, and is not linted for unwrap"
-)]
-mod golden;
-
 use candle_core::{DType, Device, Result, Tensor};
 use trestle::ops::{CuSeqlens, gated_delta};
 
-use crate::{compare, gpu, many, place, speed, values};
-use golden::{Report, cases};
+use crate::{compare, gpu, many, place, speed, truth, values};
 
 /// Token by token in f32, as the CPU's recurrent form: tests/golden/kernels/README.md.
 const F32: f64 = 3e-6;
@@ -33,45 +24,70 @@ fn views(parts: [&Tensor; 3], dtype: DType, gpu: &Device) -> Result<[Tensor; 3]>
     ])
 }
 
+/// The packed documents of a case, or its batch.
+fn cu_seqlens(settings: &serde_json::Value) -> Result<CuSeqlens> {
+    let number = |value: &serde_json::Value| value.as_u64().expect("a count") as usize;
+    let Some(documents) = settings["docs"].as_array() else {
+        return Ok(CuSeqlens::uniform(
+            number(&settings["B"]),
+            number(&settings["T"]),
+        ));
+    };
+    let mut boundaries = vec![0];
+    for document in documents {
+        boundaries.push(boundaries[boundaries.len() - 1] + number(document));
+    }
+    CuSeqlens::new(boundaries)
+}
+
 #[test]
 fn the_delta_rule_matches_its_goldens() -> Result<()> {
     let gpu = gpu();
-    for (dtype, tolerance) in [(DType::F32, F32), (DType::BF16, BF16)] {
-        let mut report = Report::new(&format!("gated_delta {}", dtype.as_str()), tolerance);
-        let mut compare = |what: &str, found: &Tensor, truth: &Tensor| -> Result<()> {
-            let found = found.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
-            report.compare(what, &found.contiguous()?, truth);
-            Ok(())
-        };
-        for case in cases("gdn") {
-            let parts = ["in.q", "in.k", "in.v"].map(|key| case.packed(key));
-            let [q, k, v] = views([&parts[0], &parts[1], &parts[2]], dtype, &gpu)?;
-            let g = case.packed("in.g").to_device(&gpu)?;
-            let beta = case.packed("in.beta").to_device(&gpu)?;
-            let state = case
-                .find("in.state")
-                .map(|t| t.to_device(&gpu))
-                .transpose()?;
-            let cu = case.cu_seqlens();
-            let output = gated_delta::forward(&q, &k, &v, &g, &beta, &cu, state.as_ref())?;
-            let name = &case.name;
-            compare(&format!("{name} o"), &output.o, &case.packed("out.o"))?;
-            if let Some(truth) = case.find("out.state") {
-                compare(&format!("{name} state"), &output.final_state, truth)?;
-            }
-            let up = place(&case.packed("up.o"), &gpu, dtype)?;
-            let up_state = case
-                .find("up.state")
-                .map(|t| t.to_device(&gpu))
-                .transpose()?;
-            let grads = gated_delta::backward(&up, up_state.as_ref(), &output.saved)?;
-            let found = [&grads.dq, &grads.dk, &grads.dv, &grads.dg, &grads.dbeta];
-            for (key, found) in ["q", "k", "v", "g", "beta"].iter().zip(found) {
-                let truth = case.packed(&format!("grad.{key}"));
-                compare(&format!("{name} d{key}"), found, &truth)?;
-            }
-            if let Some(truth) = case.find("grad.state") {
-                compare(&format!("{name} dstate"), &grads.dstate, truth)?;
+    let index: serde_json::Value =
+        serde_json::from_str(include_str!("../golden/kernels/index.json")).expect("JSON");
+    let files: [&[u8]; 3] = [
+        include_bytes!("../golden/kernels/gdn.safetensors"),
+        include_bytes!("../golden/kernels/gdn_wide.safetensors"),
+        include_bytes!("../golden/kernels/gdn_long.safetensors"),
+    ];
+    for file in files {
+        for (name, case) in truth::cases(file)? {
+            // [B, T, ..] as [B T, ..]
+            let packed = |key: &str| case[key].flatten(0, 1);
+            let cu = cu_seqlens(&index["cases"][&name]["settings"])?;
+            for (dtype, tolerance) in [(DType::F32, F32), (DType::BF16, BF16)] {
+                let [q, k, v] = views(
+                    [&packed("in.q")?, &packed("in.k")?, &packed("in.v")?],
+                    dtype,
+                    &gpu,
+                )?;
+                let there = |key: &str| case.get(key).map(|t| t.to_device(&gpu)).transpose();
+                let (g, beta) = (packed("in.g")?, packed("in.beta")?);
+                let (g, beta) = (g.to_device(&gpu)?, beta.to_device(&gpu)?);
+                let state = there("in.state")?;
+                let output = gated_delta::forward(&q, &k, &v, &g, &beta, &cu, state.as_ref())?;
+                let up = place(&packed("up.o")?, &gpu, dtype)?;
+                let grads = gated_delta::backward(&up, there("up.state")?.as_ref(), &output.saved)?;
+                let mut pairs = vec![
+                    ("out.o", &output.o, packed("out.o")?),
+                    ("grad.q", &grads.dq, packed("grad.q")?),
+                    ("grad.k", &grads.dk, packed("grad.k")?),
+                    ("grad.v", &grads.dv, packed("grad.v")?),
+                    ("grad.g", &grads.dg, packed("grad.g")?),
+                    ("grad.beta", &grads.dbeta, packed("grad.beta")?),
+                ];
+                for (key, found) in [
+                    ("out.state", &output.final_state),
+                    ("grad.state", &grads.dstate),
+                ] {
+                    if let Some(state) = case.get(key) {
+                        pairs.push((key, found, state.clone()));
+                    }
+                }
+                for (key, found, want) in pairs {
+                    let what = format!("{name} {} {key}", dtype.as_str());
+                    truth::compare(&what, &found.contiguous()?, &want, tolerance)?;
+                }
             }
         }
     }
