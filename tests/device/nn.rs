@@ -2,6 +2,7 @@
 
 #[path = "../suite/nn/golden.rs"]
 #[allow(dead_code, reason = "the suite uses all of it")]
+#[expect(clippy::unwrap_used, reason = "as in the suite, which it belongs to")]
 mod golden;
 
 use candle_core::Result;
@@ -50,7 +51,7 @@ fn losses(case: &Case) -> Vec<f64> {
     }
 }
 
-fn check(folder: &str, name: &str, precision: Precision) -> Result<()> {
+fn check(folder: &str, name: &str, precision: Precision) {
     let case = Case::open(folder, name);
     let model = model(&case, precision, &Recompute::None);
     let batch = case.batch();
@@ -59,9 +60,10 @@ fn check(folder: &str, name: &str, precision: Precision) -> Result<()> {
 
     let hidden = model.hidden_states(&batch).expect("hidden states");
     for (k, state) in hidden.depths.iter().enumerate() {
-        let stored = match case.tensors.contains_key("logits") {
-            true => "logits".to_owned(),
-            false => format!("logits.{k}"),
+        let stored = if case.tensors.contains_key("logits") {
+            "logits".to_owned()
+        } else {
+            format!("logits.{k}")
         };
         let got = values(&model.logits(state).expect("logits"));
         let want = values(&case.tensors[&stored]);
@@ -119,15 +121,15 @@ fn check(folder: &str, name: &str, precision: Precision) -> Result<()> {
                 continue;
             }
             let decay = name.ends_with("A_log") || name.ends_with("dt_bias");
-            let (kind, bound) = match decay {
-                true => ("gradient of a decay", BF16_DECAY),
-                false => ("gradient", BF16_GRADIENT),
+            let (kind, bound) = if decay {
+                ("gradient of a decay", BF16_DECAY)
+            } else {
+                ("gradient", BF16_GRADIENT)
             };
             comparison.at_most(kind, name, golden::relative_l2(&got, &want), bound);
         }
     }
     comparison.finish();
-    Ok(())
 }
 
 const CASES: [(&str, &str); 8] = [
@@ -142,19 +144,17 @@ const CASES: [(&str, &str); 8] = [
 ];
 
 #[test]
-fn goldens_hold_in_f32_at_the_cpus_tolerances() -> Result<()> {
+fn goldens_hold_in_f32_at_the_cpus_tolerances() {
     for (folder, name) in CASES {
-        check(folder, name, Precision::F32)?;
+        check(folder, name, Precision::F32);
     }
-    Ok(())
 }
 
 #[test]
-fn goldens_hold_in_bf16() -> Result<()> {
+fn goldens_hold_in_bf16() {
     for (folder, name) in CASES {
-        check(folder, name, Precision::Bf16)?;
+        check(folder, name, Precision::Bf16);
     }
-    Ok(())
 }
 
 fn run(case: &Case, batch: &Batch, precision: Precision, recompute: &Recompute) -> (f64, Vec<u32>) {
