@@ -245,3 +245,44 @@ fn figures_idle_with_a_finished_run_open() {
     );
     session.quit();
 }
+
+#[test]
+fn the_machine_is_looked_at_while_a_run_goes_on_and_before_the_next_one() {
+    let place = place();
+    let mut session = Session::start(&place);
+    let run = launch(&mut session, &place, "long");
+    session.wait_for("running");
+    wait_step(&session, 2);
+    // Back two panes, from the main chart to the devices, which get the whole screen: the trainer's part is their last row.
+    session.type_text("\x1b[Z\x1b[Zz");
+    session.wait_until("the trainer's processors", |screen| {
+        screen.contains("trainer ") && screen.contains(" cores, ") && screen.contains(" resident")
+    });
+    session.type_text("d");
+    session.wait_for("Details of ");
+    session.wait_for("sampling");
+    session.type_text("\x1b");
+    session.wait_gone("Details of ");
+    // Every step so far as a table, beside the recipes.
+    session.type_text("x");
+    session.wait_for("Export ");
+    let file = place.path().join("steps.csv");
+    session.type_text("\x15");
+    session.type_text(&format!("{}\r", file.display()));
+    session.wait_for("steps to ");
+    let table = fs::read_to_string(&file).unwrap();
+    assert!(
+        table.starts_with("run,step,tokens,time_ms,loss,"),
+        "{table}"
+    );
+    assert!(table.lines().count() > 2);
+    session.type_text("1\r");
+    session.wait_for("free, planned");
+    session.type_text("\x1b");
+    session.wait_gone("Launch ");
+    session.type_text("4S");
+    session.wait_for("stop now");
+    session.type_text("3");
+    wait_until("the trainer's end", || Place::trainer(&run).is_none());
+    session.quit();
+}

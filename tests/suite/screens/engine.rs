@@ -285,6 +285,24 @@ fn one_refused_question_is_shown_as_such() {
 }
 
 #[test]
+fn a_cpu_run_with_terms_shows_what_the_process_takes() {
+    let mut bench = focused(watching(80, 24, 1), Pane::Memory);
+    let memory = bench.state.train.summary.memory.as_mut().unwrap();
+    memory.device = "cpu".into();
+    (memory.reserved, memory.driver_used, memory.driver_total) = (0, 0, 0);
+    let text = bench.text();
+    assert!(text.contains(" memory cpu "), "{text}");
+    assert!(text.contains(" resident 3.00 GiB"), "{text}");
+    assert!(!text.contains("driver"), "{text}");
+    // The bars fill the row when nobody says how much there is.
+    assert!(
+        text.lines()
+            .any(|l| l.contains(" now  ▕█") && l.contains("▏") && !l.contains("   ▏")),
+        "{text}"
+    );
+}
+
+#[test]
 fn an_old_run_shows_what_it_has() {
     let mut bench = super::train::watching(120, 36);
     bench.state.train.focus = Pane::Memory;

@@ -206,7 +206,12 @@ fn sums(train: &Train, memory: &MemoryUse, theme: &Theme) -> Vec<Line<'static>> 
             None => Span::styled("  no plan", theme.dim),
         },
     ])];
-    if memory.reserved > 0 || memory.driver_total > 0 {
+    if memory.reserved == 0 && memory.driver_total == 0 {
+        // On a CPU the process is what the system counts.
+        let resident = train.history.train.last(Metric::Rss).unwrap_or(0.0);
+        let text = format!(" resident {}", short(resident.into(), Unit::Bytes));
+        lines.push(Line::from(Span::styled(text, theme.dim)));
+    } else {
         let held = match memory.reserved {
             0 => "-".into(),
             held => bytes(held),
