@@ -5,8 +5,8 @@
 //
 // shapes    q, k [N, Kl, 128], v, do [N, Hv, 128] bf16, rows `stride` apart; g, beta [N, Hv] f32; chunks n by the table;
 //           tiles by chunk and head: W [64, 128], U^T, L^T [128, 64], P, T [64, 64] bf16; scalars [6, 64] f32
-// launch    grid n Hv, block 128; dynamic shared memory PREPARE_FORWARD or PREPARE_BACKWARD bytes
-// traffic   forward 128 C (2 + 1 + 1 + 1) bytes read or written... see src/ops/gated_delta/cuda.rs
+// launch    grid n Hv, block 128; dynamic shared memory PREPARE bytes, so that three blocks share a multiprocessor
+// traffic   chunk and head: forward 48 KB read, 42 KB written; backward 64 KB read, 58 KB written
 // numerics  products bf16 with f32 sums of the raw q and k, whose lengths enter as f32 factors; A and its inverse in f32; W, U, P, T, L rounded once;
 //           exp of differences that are at most 0
 // compare   src/ops/gated_delta/forward.rs
