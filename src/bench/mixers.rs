@@ -54,11 +54,9 @@ fn delta(bench: &mut Bench, cu_seqlens: &CuSeqlens) -> Result<()> {
     // Parts of one convolution output, as in the model.
     let mixed = bench.random(&[n, config.linear_conv_dim()])?;
     let keys = key_heads * dk;
-    let q = mixed.narrow(1, 0, keys)?.reshape((n, key_heads, dk))?;
-    let k = mixed.narrow(1, keys, keys)?.reshape((n, key_heads, dk))?;
-    let v = mixed
-        .narrow(1, 2 * keys, heads * dv)?
-        .reshape((n, heads, dv))?;
+    let q = gated_delta::heads(&mixed, 0, key_heads, dk)?;
+    let k = gated_delta::heads(&mixed, keys, key_heads, dk)?;
+    let v = gated_delta::heads(&mixed, 2 * keys, heads, dv)?;
     let g = bench.random_f32(&[n, heads])?.affine(0.4, -0.5)?;
     let beta = bench.random_f32(&[n, heads])?.affine(0.4, 0.5)?;
     let d_o = bench.random(&[n, heads, dv])?;

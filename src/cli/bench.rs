@@ -10,6 +10,7 @@ use super::arguments::{BenchArguments, BenchDevice};
 use super::output::{Output, Tone};
 use super::{Context, Exit, Failure, OrExit, Outcome};
 use crate::bench::{self, Bench, Measured, Peaks, Place, Sizes};
+use crate::ops::cross_entropy;
 use crate::spec;
 
 /// What `--json` says of kernels.
@@ -56,14 +57,19 @@ fn kernels(arguments: &BenchArguments, context: &Context) -> Outcome {
         .size
         .as_deref()
         .unwrap_or(if gpu { "0.8b" } else { "toy" });
+    let config = config(size)?;
+    let loss_chunk = arguments
+        .loss_chunk
+        .unwrap_or_else(|| cross_entropy::default_chunk(&device, config.vocab_size))
+        .max(1);
     let sizes = Sizes {
-        config: config(size)?,
+        config,
         micro_batch_size: arguments.micro_batch.unwrap_or(2).max(1),
         seq_length: arguments
             .sequence
             .unwrap_or(if gpu { 4096 } else { 256 })
             .max(1),
-        loss_chunk: arguments.loss_chunk.max(1),
+        loss_chunk,
     };
     let (micro_batch, sequence) = (sizes.micro_batch_size, sizes.seq_length);
     let op = arguments.op.as_deref();
@@ -75,7 +81,7 @@ fn kernels(arguments: &BenchArguments, context: &Context) -> Outcome {
         dtype: if gpu { "bf16" } else { "f32" },
         micro_batch,
         sequence,
-        loss_chunk: arguments.loss_chunk,
+        loss_chunk,
         ops: &ops,
     };
     if arguments.json {

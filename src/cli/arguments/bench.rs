@@ -42,14 +42,9 @@ pub(in crate::cli) struct BenchArguments {
     /// Tokens of a row [default: 4096 on a GPU, 256 on the CPU]
     #[arg(long, value_name = "N", conflicts_with = "step")]
     pub(in crate::cli) sequence: Option<usize>,
-    /// Tokens of a cross-entropy chunk
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 1024,
-        conflicts_with = "step"
-    )]
-    pub(in crate::cli) loss_chunk: usize,
+    /// Tokens of a cross-entropy chunk [default: what suits the device]
+    #[arg(long, value_name = "N", conflicts_with = "step")]
+    pub(in crate::cli) loss_chunk: Option<usize>,
     /// Timed runs of a kernel, or timed steps
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub(in crate::cli) repeat: usize,
