@@ -17,8 +17,10 @@ mod cu_seqlens;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod host;
+mod mark;
 mod matrix;
 mod scalar;
+mod snapshot;
 mod wide;
 
 pub mod adamw;
@@ -46,3 +48,5 @@ pub use cu_seqlens::CuSeqlens;
 #[cfg(feature = "cuda")]
 pub use cuda::{KernelTime, kernel_times};
 pub use host::{retain_heap, update};
+pub use mark::Mark;
+pub use snapshot::Snapshot;

@@ -25,7 +25,8 @@ pub use overlay::{Loader, Located};
 pub use print::to_toml;
 pub use resolved::{
     Alerts, Checkpoint, Data, DataSource, DeviceChoice, Init, Logging, Model, Mtp, Optimizer,
-    Packing, Parallel, Recipe, Recompute, RecomputeModule, Schedule, ScheduleKind, Train,
+    Packing, Parallel, PrecisionChoice, Recipe, Recompute, RecomputeModule, Schedule, ScheduleKind,
+    Train,
 };
 pub use rule::{batch_shape, degrees};
 pub use value::Value;

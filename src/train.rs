@@ -7,16 +7,22 @@
 
 mod alerts;
 mod bad_batch;
+mod clock;
 mod control;
 mod error;
 mod evaluate;
+mod flops;
 mod history;
 mod journal;
 mod lock;
+mod losses;
 mod machine;
 mod memory;
+mod memory_plan;
 mod optimizer;
+mod peak;
 mod progress;
+mod queued;
 mod recipe_file;
 mod requests;
 mod saving;
@@ -36,10 +42,12 @@ pub use memory::CountingAllocator;
 pub use schedule::learning_rate;
 
 use crate::event::Event;
-use crate::recipe::Recipe;
+use crate::recipe::{DeviceChoice, Recipe};
 use history::History;
 use journal::Journal;
 use lock::Lock;
+use machine::Machine;
+use memory_plan::MemoryPlan;
 use progress::Progress;
 use signals::Signals;
 use trainer::Trainer;
@@ -108,7 +116,29 @@ fn train(
         .thread_name(|i| format!("train-{i}"))
         .build()
         .map_err(|e| TrainError::Unsupported(format!("cannot start threads: {e}")))?;
-    threads.install(|| Trainer::open(run, recipe, journal, history, signals, steps_done)?.train())
+    threads.install(|| {
+        let mut machine = Machine::open(&recipe)?;
+        let mut plan = MemoryPlan::of(&recipe, &machine);
+        if recipe.train.device == DeviceChoice::Auto && !plan.fits(&recipe, &machine)? {
+            let reason = format!("{} has too little memory left", machine.name());
+            machine = Machine::cpu(&recipe, Some(reason))?;
+            plan = MemoryPlan::of(&recipe, &machine);
+        }
+        let train = || {
+            let recipe = recipe.clone();
+            Trainer::open(
+                run, recipe, &machine, &plan, journal, history, signals, steps_done,
+            )?
+            .train()
+        };
+        train().map_err(|error| {
+            if machine.is_gpu() && memory_plan::is_out_of_memory(&error) {
+                plan.exhausted(&error, &recipe, &machine, run)
+            } else {
+                error
+            }
+        })
+    })
 }
 
 /// What a panic said.

@@ -59,7 +59,7 @@ const TABLE: [Room; 21] = [
     room("nn",         Touches, &["base", "spec", "ops"], CANDLE),
     room("checkpoint", Touches, &["base", "spec", "plan", "mapping", "event", "nn"], CANDLE),
     room("data",       Touches, &["base", "recipe"], CANDLE),
-    room("train",      Touches, &["base", "spec", "recipe", "event", "data", "nn", "checkpoint", "ops", "telemetry"], CANDLE),
+    room("train",      Touches, &["base", "spec", "recipe", "event", "plan", "data", "nn", "checkpoint", "ops", "telemetry"], CANDLE),
     room("bench",      Touches, &["base", "spec", "nn", "ops"], CANDLE),
     // processes and files
     room("telemetry",  Touches, &["base"], &[]),

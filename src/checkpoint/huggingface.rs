@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use candle_core::Tensor;
 use serde_json::Value;
 
-use crate::nn::Parameters;
+use crate::nn::{Entry, Parameters};
 use crate::spec::{ModelConfig, TextConfig};
 
 use super::CheckpointError;
@@ -120,14 +120,23 @@ pub fn save(
     config: &TextConfig,
     parameters: &Parameters,
 ) -> Result<u64, CheckpointError> {
+    let weights = floats(parameters.masters())?;
+    save_values(directory, config, parameters.entries(), &weights)
+}
+
+/// [`save`] of weights that lie in memory: `weights` is the arena that `entries` name the parts of.
+pub(super) fn save_values(
+    directory: &Path,
+    config: &TextConfig,
+    entries: &[Entry],
+    weights: &[f32],
+) -> Result<u64, CheckpointError> {
     let mut text = serde_json::to_string_pretty(&config.to_text_json()).unwrap_or_default();
     text.push('\n');
     let config_bytes = write(&directory.join(CONFIG), |file| {
         file.write_all(text.as_bytes())
     })?;
-    let weights = floats(parameters.masters())?;
-    let tensors: Vec<(&str, &[usize], &[f32])> = parameters
-        .entries()
+    let tensors: Vec<(&str, &[usize], &[f32])> = entries
         .iter()
         .map(|e| (e.name.as_str(), e.shape.0.as_slice(), &weights[e.range()]))
         .collect();

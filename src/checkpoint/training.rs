@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::base::Shape;
 use crate::event::layout;
-use crate::nn::Parameters;
+use crate::nn::{Entry, Parameters};
 use crate::spec::TextConfig;
 
 use super::CheckpointError;
@@ -52,6 +52,34 @@ pub struct TrainingState<'a> {
     pub keep: usize,
 }
 
+/// A [`TrainingState`] that lies in the host's memory, so that another thread can write it while training goes on.
+#[derive(Debug, Clone)]
+pub struct Contents {
+    /// Steps done.
+    pub step: u64,
+    /// Training tokens seen.
+    pub tokens: u64,
+    /// Whatever else the trainer needs to go on.
+    pub progress: Value,
+    /// The model's geometry.
+    pub config: TextConfig,
+    /// Where each parameter lies in the arenas.
+    pub entries: Vec<Entry>,
+    /// Newest checkpoints to keep; 0 keeps all.
+    pub keep: usize,
+}
+
+/// The three arenas of a checkpoint, f32 and equally long.
+#[derive(Debug, Clone, Copy)]
+pub struct Arenas<'a> {
+    /// The weights' masters.
+    pub masters: &'a [f32],
+    /// Adam's first moment.
+    pub m: &'a [f32],
+    /// Adam's second moment.
+    pub v: &'a [f32],
+}
+
 /// A checkpoint that lies complete on disk.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Saved {
@@ -82,16 +110,46 @@ pub struct Loaded {
 /// When something cannot be written. What was there before is intact then, and the partial folder is removed.
 pub fn save(run: &Path, state: &TrainingState) -> Result<Saved, CheckpointError> {
     let start = Instant::now();
+    let contents = Contents {
+        step: state.step,
+        tokens: state.tokens,
+        progress: state.progress.clone(),
+        config: state.config.clone(),
+        entries: state.parameters.entries().to_vec(),
+        keep: state.keep,
+    };
+    let masters = floats(state.parameters.masters())?;
+    let (m, v) = (floats(state.m)?, floats(state.v)?);
+    let arenas = Arenas {
+        masters: &masters,
+        m: &m,
+        v: &v,
+    };
+    let mut saved = write_arenas(run, &contents, arenas)?;
+    saved.seconds = start.elapsed().as_secs_f64();
+    Ok(saved)
+}
+
+/// [`save`] of arenas that lie in memory.
+///
+/// # Errors
+/// As [`save`].
+pub fn write_arenas(
+    run: &Path,
+    contents: &Contents,
+    arenas: Arenas<'_>,
+) -> Result<Saved, CheckpointError> {
+    let start = Instant::now();
     let folder = run.join(layout::CHECKPOINTS);
     fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
     remove_leftovers(&folder);
-    let path = layout::checkpoint(run, state.step);
+    let path = layout::checkpoint(run, contents.step);
     let name = path
         .file_name()
         .map(|n| n.to_string_lossy().into_owned())
         .unwrap_or_default();
     let temporary = folder.join(format!("{TEMPORARY}{name}"));
-    let written = fill(&temporary, state).and_then(|written| {
+    let written = fill(&temporary, contents, arenas).and_then(|written| {
         if path.exists() {
             // The same step of an abandoned segment; the tracker still names an older one, or this one, whose content is equal in meaning.
             fs::remove_dir_all(&path).map_err(failed("replace", &path))?;
@@ -108,7 +166,7 @@ pub fn save(run: &Path, state: &TrainingState) -> Result<Saved, CheckpointError>
             return Err(error);
         }
     };
-    let removed = rotate(run, state.step, state.keep);
+    let removed = rotate(run, contents.step, contents.keep);
     Ok(Saved {
         path,
         bytes,
@@ -133,8 +191,10 @@ pub fn load(
     huggingface::load(path, config, parameters)?;
     let moments = Shards::open(&path.join(MOMENTS))?;
     let shape = Shape(vec![parameters.len()]);
-    m.slice_set(&moments.read("m", &shape)?, 0, 0)?;
-    v.slice_set(&moments.read("v", &shape)?, 0, 0)?;
+    for (name, tensor) in [("m", m), ("v", v)] {
+        let value = moments.read(name, &shape)?.to_device(tensor.device())?;
+        tensor.slice_set(&value, 0, 0)?;
+    }
     let mut weights_hash = String::new();
     for (part, tensor) in [("weights", parameters.masters()), ("m", m), ("v", v)] {
         let found = hash(&floats(tensor)?);
@@ -205,26 +265,52 @@ pub fn weights_hash(parameters: &Parameters) -> Result<String, CheckpointError> 
 }
 
 /// Writes all parts into `temporary` and syncs them; size and the weights' hash.
-fn fill(temporary: &Path, state: &TrainingState) -> Result<(u64, String), CheckpointError> {
+fn fill(
+    temporary: &Path,
+    contents: &Contents,
+    arenas: Arenas<'_>,
+) -> Result<(u64, String), CheckpointError> {
     fs::create_dir(temporary).map_err(failed("create", temporary))?;
-    let mut bytes = huggingface::save(temporary, state.config, state.parameters)?;
-    let weights_hash = weights_hash(state.parameters)?;
-    let (m, v) = (floats(state.m)?, floats(state.v)?);
-    let shape = [m.len()];
-    bytes += write_floats(
-        &temporary.join(MOMENTS),
-        &[("m", &shape, &m), ("v", &shape, &v)],
-    )?;
+    let Arenas { masters, m, v } = arenas;
+    // Hashing costs as much as writing; the three arenas are hashed side by side while the files are written.
+    let (files, hashes) = std::thread::scope(|scope| {
+        let hashes = [masters, m, v].map(|arena| scope.spawn(move || hash(arena)));
+        let files = write_files(temporary, contents, arenas);
+        (
+            files,
+            hashes.map(|thread| thread.join().unwrap_or_default()),
+        )
+    });
+    let mut bytes = files?;
+    let [weights_hash, m_hash, v_hash] = hashes;
     let text = json!({
         "version": 1,
-        "step": state.step,
-        "tokens": state.tokens,
-        "blake3": { "weights": weights_hash, "m": hash(&m), "v": hash(&v) },
-        "progress": state.progress,
+        "step": contents.step,
+        "tokens": contents.tokens,
+        "blake3": { "weights": weights_hash, "m": m_hash, "v": v_hash },
+        "progress": contents.progress,
     });
     bytes += write(&temporary.join(PROGRESS), |file| writeln!(file, "{text:#}"))?;
     sync_folder(temporary)?;
     Ok((bytes, weights_hash))
+}
+
+fn write_files(
+    temporary: &Path,
+    contents: &Contents,
+    arenas: Arenas<'_>,
+) -> Result<u64, CheckpointError> {
+    let Contents {
+        config, entries, ..
+    } = contents;
+    let Arenas { masters, m, v } = arenas;
+    let shape = [m.len()];
+    let weights = huggingface::save_values(temporary, config, entries, masters)?;
+    let moments = write_floats(
+        &temporary.join(MOMENTS),
+        &[("m", &shape, m), ("v", &shape, v)],
+    )?;
+    Ok(weights + moments)
 }
 
 /// Removes the oldest checkpoints beyond `keep`, never the one of `step`; their folders relative to the run.

@@ -25,6 +25,10 @@ const RECIPES: &[(&str, &str)] = &[
     ("demo.toml", include_str!("../../recipes/demo.toml")),
     ("pretrain.toml", include_str!("../../recipes/pretrain.toml")),
     (
+        "qwen3_5-0_8b-h100.toml",
+        include_str!("../../recipes/qwen3_5-0_8b-h100.toml"),
+    ),
+    (
         "qwen3_5-0_8b.toml",
         include_str!("../../recipes/qwen3_5-0_8b.toml"),
     ),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::resolved::{
     Alerts, Checkpoint, Data, DataSource, DeviceChoice, Init, Logging, Mtp, Optimizer, Packing,
-    Parallel, Recipe, Recompute, RecomputeModule, Schedule, ScheduleKind, Train,
+    Parallel, PrecisionChoice, Recipe, Recompute, RecomputeModule, Schedule, ScheduleKind, Train,
 };
 use super::value::Value;
 use super::{Model, model};
@@ -35,6 +35,14 @@ impl Words for DeviceChoice {
         ("auto", Self::Auto),
         ("cpu", Self::Cpu),
         ("cuda", Self::Cuda),
+    ];
+}
+
+impl Words for PrecisionChoice {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("auto", Self::Auto),
+        ("bf16", Self::Bf16),
+        ("f32", Self::F32),
     ];
 }
 
@@ -141,6 +149,8 @@ pub(super) fn values(recipe: &Recipe) -> Values {
 
     let train = &recipe.train;
     v.insert("train.device", train.device.word());
+    v.insert("train.precision", train.precision.word());
+    v.insert("train.check_memory", Value::Boolean(train.check_memory));
     v.insert("train.threads", Value::count(train.threads));
     v.insert("train.steps", Value::count(train.steps));
     v.insert("train.seq_length", Value::count(train.seq_length));
@@ -257,6 +267,8 @@ pub(super) fn recipe(v: &Values, model: Model) -> Option<Recipe> {
         },
         train: Train {
             device: DeviceChoice::of(text("train.device")?)?,
+            precision: PrecisionChoice::of(text("train.precision")?)?,
+            check_memory: flag("train.check_memory")?,
             threads: count("train.threads")?,
             steps: long("train.steps")?,
             seq_length: count("train.seq_length")?,

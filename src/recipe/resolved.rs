@@ -90,11 +90,26 @@ pub enum DeviceChoice {
     Cuda,
 }
 
+/// What activations and the weights that layers read are stored in; masters, gradients and moments are `f32` always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PrecisionChoice {
+    /// `bf16` on CUDA, `f32` on the CPU.
+    Auto,
+    /// `bf16`; CUDA only.
+    Bf16,
+    /// `f32`.
+    F32,
+}
+
 /// `[train]`: steps, batches, device.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Train {
     /// Where to compute.
     pub device: DeviceChoice,
+    /// Type of activations and of the weights that layers read.
+    pub precision: PrecisionChoice,
+    /// Whether the trainer refuses what its memory plan says cannot fit on the GPU.
+    pub check_memory: bool,
     /// CPU threads; 0 is all cores.
     pub threads: usize,
     /// Optimizer steps.

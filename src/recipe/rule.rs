@@ -2,7 +2,7 @@
 
 use super::overlay::Overlay;
 use super::report::Report;
-use super::resolved::{Packing, Recipe, Recompute, ScheduleKind};
+use super::resolved::{DeviceChoice, Packing, PrecisionChoice, Recipe, Recompute, ScheduleKind};
 use super::value::Value;
 use crate::base::Severity::{Error, Warning};
 use crate::plan::{self, BatchShape, Degrees};
@@ -34,6 +34,7 @@ pub fn batch_shape(recipe: &Recipe) -> BatchShape {
 /// Checks a recipe whose values fit their keys one by one.
 pub(super) fn check(recipe: &Recipe, overlay: &Overlay, report: &mut Report<'_>) {
     layout(recipe, report);
+    precision(recipe, report);
     schedule(recipe, report);
     packing(recipe, report);
     recompute(recipe, overlay, report);
@@ -117,6 +118,21 @@ fn layout(recipe: &Recipe, report: &mut Report<'_>) {
 
 fn current_of(key: &str, recipe: &Recipe) -> Option<i64> {
     super::flat::values(recipe).get(key).and_then(Value::as_i64)
+}
+
+fn precision(recipe: &Recipe, report: &mut Report<'_>) {
+    let train = &recipe.train;
+    if train.device == DeviceChoice::Cpu && train.precision == PrecisionChoice::Bf16 {
+        report
+            .add(
+                Error,
+                "E0327",
+                &["train.precision", "train.device"],
+                "precision = \"bf16\" with device = \"cpu\": the CPU computes in f32 alone".into(),
+            )
+            .nearest(["\"f32\"".to_string(), "\"auto\"".to_string()])
+            .hint("leave train.precision at \"auto\", which is bf16 on CUDA and f32 on the CPU");
+    }
 }
 
 fn schedule(recipe: &Recipe, report: &mut Report<'_>) {

@@ -51,6 +51,18 @@ pub enum TrainError {
     /// The recipe asks for something that the local trainer does not do.
     #[error("{0}")]
     Unsupported(String),
+    /// A step that cannot fit on the GPU by plan; nothing was started.
+    #[error("{report}")]
+    TooLarge {
+        /// What is needed, what is left, what would fit.
+        report: String,
+    },
+    /// The GPU had not enough memory for a step.
+    #[error("{report}")]
+    OutOfMemory {
+        /// Plan, peak, largest terms, what would fit, the last checkpoint.
+        report: String,
+    },
     /// Text or tokenizer.
     #[error(transparent)]
     Data(#[from] crate::data::DataError),
@@ -112,6 +124,14 @@ impl TrainError {
             }
             Self::Write { .. } => Some("make the run's folder writable".to_owned()),
             Self::Device { hint, .. } => Some(hint.clone()),
+            Self::TooLarge { .. } => Some(
+                "take what would fit, or set train.check_memory = false to try nevertheless"
+                    .to_owned(),
+            ),
+            Self::OutOfMemory { .. } => Some(
+                "take what would fit in a fork of the run, or free memory of the GPU and resume it"
+                    .to_owned(),
+            ),
             Self::NonFinite { .. } => Some(
                 "the batches are in the run's folder `bad`; fork from an earlier checkpoint with a lower optimizer.lr"
                     .to_owned(),

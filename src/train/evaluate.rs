@@ -6,7 +6,7 @@ use crate::data::{Loader, Split};
 use crate::event::Event;
 
 use super::TrainError;
-use super::step::Losses;
+use super::losses::Losses;
 use super::trainer::{Trainer, model_batch};
 
 impl Trainer<'_> {
@@ -28,11 +28,18 @@ impl Trainer<'_> {
         };
         let begin = Instant::now();
         loader.seek(start.clone())?;
-        let mut losses = Losses::default();
+        // Queued one after the other; on a GPU only the last one is waited for.
+        let mut readings = Vec::with_capacity(self.recipe.train.eval_batches);
         for _ in 0..self.recipe.train.eval_batches {
             let batch = model_batch(loader.next_batch()?)?;
-            losses.add(&self.model.evaluate(&batch)?.read()?);
+            readings.push(self.model.evaluate(&batch)?.start()?);
         }
+        let mut losses = Losses::default();
+        for reading in readings {
+            losses.add(&reading.wait()?);
+        }
+        self.beside.eval += begin.elapsed().as_secs_f64();
+        self.last_end = None;
         let step = self.progress.step;
         let (loss, mtp) = (losses.main(), losses.mtp());
         let mut events = vec![Event::Eval {

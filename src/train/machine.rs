@@ -1,31 +1,33 @@
-//! The device that trains: whether it is there, what it is called, how fast it could be.
+//! The device that trains: whether it is there, what it is called, in which precision it computes.
 
-use std::time::{Duration, Instant};
+use candle_core::Device;
 
-use candle_core::{Device, Result, Tensor};
-
-use crate::ops::linear;
-use crate::recipe::{DeviceChoice, Recipe};
+use crate::nn::Precision;
+use crate::ops::device::{self, Properties};
+use crate::recipe::{DeviceChoice, PrecisionChoice, Recipe};
 
 use super::TrainError;
 
-/// Refuses a recipe that this version's local trainer cannot train.
-///
-/// `auto` is the CPU in this version.
-pub(super) fn check(recipe: &Recipe) -> std::result::Result<(), TrainError> {
+/// The GPU that trains; this version trains on one.
+const GPU: usize = 0;
+
+/// Where and in what a run is trained.
+#[derive(Debug)]
+pub(super) struct Machine {
+    /// Where tensors lie.
+    pub(super) device: Device,
+    /// What layers compute in.
+    pub(super) precision: Precision,
+    /// What the GPU is; none on the CPU.
+    pub(super) gpu: Option<Properties>,
+    /// Why it is the CPU although a GPU could have been taken.
+    pub(super) fallback: Option<String>,
+}
+
+/// Refuses a recipe that this version's local trainer cannot train here, without opening a device.
+pub(super) fn check(recipe: &Recipe) -> Result<(), TrainError> {
     if recipe.train.device == DeviceChoice::Cuda {
-        let reason = if !cfg!(feature = "cuda") {
-            "train.device = \"cuda\", and this build of trestle has no CUDA".to_owned()
-        } else if let Err(error) = Device::new_cuda(0) {
-            format!("train.device = \"cuda\", and there is no usable GPU: {error}")
-        } else {
-            "train.device = \"cuda\", and the trainer of this version runs on the CPU only"
-                .to_owned()
-        };
-        return Err(TrainError::Device {
-            reason,
-            hint: "use train.device = \"cpu\"".to_owned(),
-        });
+        gpus().map_err(|reason| missing(&reason))?;
     }
     let world_size = recipe.parallel.world_size();
     if world_size != 1 {
@@ -36,26 +38,113 @@ pub(super) fn check(recipe: &Recipe) -> std::result::Result<(), TrainError> {
     Ok(())
 }
 
+impl Machine {
+    /// Opens what the recipe asks for; `auto` is the first GPU if this build and machine have one.
+    ///
+    /// # Errors
+    /// When CUDA is asked for and is not there, or bf16 is asked for and `auto` finds no GPU.
+    pub(super) fn open(recipe: &Recipe) -> Result<Self, TrainError> {
+        match recipe.train.device {
+            DeviceChoice::Cpu => Self::cpu(recipe, None),
+            DeviceChoice::Cuda => Self::gpu(recipe).map_err(|reason| missing(&reason)),
+            DeviceChoice::Auto if cfg!(feature = "cuda") => match Self::gpu(recipe) {
+                Ok(machine) => Ok(machine),
+                Err(reason) => Self::cpu(recipe, Some(reason)),
+            },
+            DeviceChoice::Auto => Self::cpu(recipe, None),
+        }
+    }
+
+    /// The CPU; `fallback` says why it is not a GPU.
+    pub(super) fn cpu(recipe: &Recipe, fallback: Option<String>) -> Result<Self, TrainError> {
+        if recipe.train.precision == PrecisionChoice::Bf16 {
+            return Err(TrainError::Device {
+                reason: format!(
+                    "train.precision = \"bf16\" needs a GPU, and {}",
+                    fallback.unwrap_or_else(|| "this build of trestle has no CUDA".to_owned())
+                ),
+                hint: "use train.precision = \"auto\", which is f32 on the CPU".to_owned(),
+            });
+        }
+        Ok(Self {
+            device: Device::Cpu,
+            precision: Precision::F32,
+            gpu: None,
+            fallback,
+        })
+    }
+
+    fn gpu(recipe: &Recipe) -> Result<Self, String> {
+        gpus()?;
+        let opened = device::open(GPU).and_then(|device| {
+            let properties = device::properties(&device)?;
+            Ok((device, properties))
+        });
+        let (device, gpu) = opened.map_err(|error| format!("there is no usable GPU: {error}"))?;
+        Ok(Self {
+            device,
+            precision: match recipe.train.precision {
+                PrecisionChoice::F32 => Precision::F32,
+                PrecisionChoice::Auto | PrecisionChoice::Bf16 => Precision::Bf16,
+            },
+            gpu,
+            fallback: None,
+        })
+    }
+
+    /// Whether it is a GPU.
+    pub(super) fn is_gpu(&self) -> bool {
+        self.gpu.is_some()
+    }
+
+    /// As events name it: "cpu (2 threads)", "cuda:0 NVIDIA H100 80GB HBM3".
+    pub(super) fn name(&self) -> String {
+        match &self.gpu {
+            Some(gpu) => format!("cuda:{GPU} {}", gpu.name),
+            None => format!("cpu ({} threads)", rayon::current_num_threads()),
+        }
+    }
+
+    /// As memory figures name it: "cpu", "cuda:0".
+    pub(super) fn short_name(&self) -> String {
+        if self.is_gpu() {
+            format!("cuda:{GPU}")
+        } else {
+            "cpu".to_owned()
+        }
+    }
+
+    /// As events name its number formats.
+    pub(super) fn precision_name(&self) -> &'static str {
+        match self.precision {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16 with f32 masters, gradients and moments",
+        }
+    }
+}
+
+fn missing(reason: &str) -> TrainError {
+    TrainError::Device {
+        reason: format!("train.device = \"cuda\", and {reason}"),
+        hint: "use train.device = \"cpu\"".to_owned(),
+    }
+}
+
+/// Fails with the reason if there is no GPU; creates no context on it.
+fn gpus() -> Result<(), String> {
+    if !cfg!(feature = "cuda") {
+        Err("this build of trestle has no CUDA".to_owned())
+    } else if device::count() == 0 {
+        Err("there is no usable GPU: the driver is missing or sees none".to_owned())
+    } else {
+        Ok(())
+    }
+}
+
 /// The host's name.
 pub(super) fn host_name() -> String {
     rustix::system::uname()
         .nodename()
         .to_string_lossy()
         .into_owned()
-}
-
-/// Floating-point operations a second of the largest matrix product that fits the caches, measured for a fifth of a second: the peak that MFU divides by.
-pub(super) fn measure_peak() -> Result<f64> {
-    const SIDE: usize = 768;
-    let values: Vec<f32> = (0..SIDE * SIDE).map(|i| (i % 17) as f32 * 0.1).collect();
-    let x = Tensor::from_vec(values, (SIDE, SIDE), &Device::Cpu)?;
-    let operations = 2.0 * (SIDE as f64).powi(3);
-    let begin = Instant::now();
-    let mut best: f64 = 0.0;
-    while begin.elapsed() < Duration::from_millis(200) {
-        let start = Instant::now();
-        linear::forward(&x, &x)?;
-        best = best.max(operations / start.elapsed().as_secs_f64());
-    }
-    Ok(best)
 }

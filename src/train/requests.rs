@@ -108,24 +108,14 @@ impl Trainer<'_> {
 
     fn checkpoint(&mut self, id: &str) -> (bool, Vec<Event>) {
         let step = self.progress.step;
-        match self.save() {
-            Ok(event) => {
-                let answer = self.answer(
-                    id,
-                    true,
-                    format!("the checkpoint of step {step} is complete"),
-                );
-                (true, event.into_iter().chain([answer]).collect())
-            }
-            Err(reason) => {
-                let answer = self.answer(
-                    id,
-                    false,
-                    format!("no checkpoint: {reason}; training goes on"),
-                );
-                (false, vec![self.save_warning(&reason), answer])
-            }
-        }
+        let (mut events, result) = self.save();
+        let saved = result.is_ok();
+        let message = match result {
+            Ok(()) => format!("the checkpoint of step {step} is complete"),
+            Err(reason) => format!("no checkpoint: {reason}; training goes on"),
+        };
+        events.push(self.answer(id, saved, message));
+        (saved, events)
     }
 
     fn set(&mut self, id: &str, key: &str, value: &str) -> Vec<Event> {
@@ -162,6 +152,7 @@ impl Trainer<'_> {
             .replay
             .pop_front_if(|c| c.step <= self.progress.step + 1)
         {
+            self.settle()?;
             match self.change(&change.key, &change.value) {
                 Ok(event) => self.say(event.into_iter().collect())?,
                 Err(reason) => {

@@ -1,5 +1,6 @@
 //! The trainer of one run: takes it up from its newest checkpoint and does step after step.
 //!
+//! On a GPU a step is queued and its numbers come later ([`queued`](super::queued)); whatever happens at a boundary waits for them first.
 //! A step boundary is where everything but tensors happens, always in this order: the step's event, evaluation, checkpoint, changes to make again,
 //! requests. What happens there depends on the step's number and on requests, never on the clock, so a continued run is the unbroken one.
 
@@ -9,21 +10,31 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use candle_core::{DType, Tensor};
+
 use crate::checkpoint::training::{self, Unusable};
 use crate::data::{Loader, Position, Split};
 use crate::event::{Event, RunInfo};
 use crate::nn::{Model, Parameters};
+use crate::ops::Mark;
+use crate::ops::adamw::Guard;
 use crate::recipe::{Init, Recipe};
 use crate::{checkpoint, data, nn, spec};
 
 use super::control::{Asked, Control};
+use super::flops::Flops;
 use super::history::{Change, History};
 use super::journal::{Append, Journal};
+use super::machine::Machine;
+use super::memory_plan::{MemoryPlan, State};
 use super::optimizer::Moments;
+use super::peak::Peak;
 use super::progress::Progress;
+use super::queued::{Beside, Queued};
+use super::saving::Writing;
 use super::signals::Signals;
 use super::tensorboard::EventFile;
-use super::{Outcome, TrainError, machine, recipe_file};
+use super::{Outcome, TrainError, machine, peak, recipe_file};
 
 /// How often a waiting trainer looks for requests and for disk space.
 pub(super) const WAIT: Duration = Duration::from_millis(100);
@@ -56,8 +67,27 @@ pub(super) struct Trainer<'a> {
     pub(super) found_at_start: HashSet<String>,
     pub(super) paused: bool,
     pub(super) tensorboard: Option<EventFile>,
-    pub(super) flops_per_token: f64,
-    pub(super) peak_flops: f64,
+    /// Where it is trained.
+    pub(super) machine: &'a Machine,
+    /// What a step takes of its memory by plan, and what the arenas do take.
+    pub(super) plan: &'a MemoryPlan,
+    pub(super) state: State,
+    /// Judges the numbers of a step on the GPU; none on the CPU.
+    pub(super) guard: Option<Guard>,
+    /// Where the sum of the gradient's squares goes that it judges, `[1]` f64.
+    pub(super) squares: Tensor,
+    /// The step whose numbers are still to come.
+    pub(super) queued: Option<Queued>,
+    /// The checkpoint that is being written.
+    pub(super) writing: Option<Writing>,
+    /// Where the step before ended, if nothing else happened since.
+    pub(super) last_end: Option<Mark>,
+    /// What happened between steps since the last step's event.
+    pub(super) beside: Beside,
+    pub(super) flops: Flops,
+    pub(super) peak: Peak,
+    pub(super) largest_peak: u64,
+    pub(super) steps_measured: u32,
     /// Step and hash of the weights that the newest checkpoint holds.
     pub(super) saved: Option<(u64, String)>,
     /// Steps done before this process.
@@ -82,11 +112,14 @@ impl<'a> Trainer<'a> {
     pub(super) fn open(
         run: &'a Path,
         recipe: Recipe,
+        machine: &'a Machine,
+        plan: &'a MemoryPlan,
         journal: &'a mut Journal,
         history: History,
         signals: &'a Signals,
         steps_done: &'a AtomicU64,
     ) -> Result<Self, TrainError> {
+        plan.check(&recipe, machine)?;
         let info = run_info(run)?;
         // Relative paths of the recipe start where its file was.
         let folder = info
@@ -96,12 +129,9 @@ impl<'a> Trainer<'a> {
             .unwrap_or(run)
             .to_owned();
         let config = recipe.model.config.clone();
-        let parameters = Parameters::from_spec(
-            &config,
-            &candle_core::Device::Cpu,
-            crate::nn::Precision::F32,
-        )?;
-        let moments = Moments::zeros(parameters.len())?;
+        let parameters = Parameters::from_spec(&config, &machine.device, machine.precision)?;
+        let moments = Moments::zeros(parameters.len(), &machine.device)?;
+        let state = State::of(parameters.len(), machine.precision);
         let mut loader = Loader::open(&recipe, Split::Train, &folder)?;
         let (start, passed_over) = Start::find(run, &info)?;
         let mut recipe = recipe;
@@ -159,8 +189,22 @@ impl<'a> Trainer<'a> {
             journal,
             signals,
             steps_done,
-            flops_per_token: spec::flops_per_token(&config, recipe.train.seq_length as f64).0,
-            peak_flops: machine::measure_peak()?,
+            machine,
+            plan,
+            state,
+            guard: machine
+                .is_gpu()
+                .then(|| Guard::new(&machine.device))
+                .transpose()?,
+            squares: Tensor::zeros(1, DType::F64, &machine.device)?,
+            queued: None,
+            writing: None,
+            last_end: None,
+            beside: Beside::default(),
+            flops: Flops::of(&recipe),
+            peak: peak::of(machine)?,
+            largest_peak: 0,
+            steps_measured: 0,
             recipe,
             model,
             moments,
@@ -210,20 +254,23 @@ impl<'a> Trainer<'a> {
             total_steps: self.recipe.train.steps,
             pid: std::process::id(),
             host: machine::host_name(),
-            device: format!("cpu ({} threads)", rayon::current_num_threads()),
+            device: self.machine.name(),
             program: format!("trestle {}", env!("CARGO_PKG_VERSION")),
             parameters: count.total,
             mtp_parameters: count.mtp,
-            flops_per_token: self.flops_per_token,
-            peak_flops: self.peak_flops,
-            flops_formula: String::new(),
-            peak_name: String::new(),
-            precision: String::new(),
-            devices: vec![],
-            memory_plan: None,
+            flops_per_token: self.flops.model,
+            peak_flops: self.peak.flops,
+            flops_formula: self.flops.formula.clone(),
+            peak_name: self.peak.name.clone(),
+            precision: self.machine.precision_name().to_owned(),
+            devices: vec![self.machine.name()],
+            memory_plan: Some(self.plan.terms()),
             mtp_depth: self.model.config().mtp_num_hidden_layers,
             resumed_from: self.resumed_from.clone(),
         }];
+        if let Some(reason) = &self.machine.fallback {
+            events.push(self.warning("device", format!("training on the CPU: {reason}")));
+        }
         if self.journal.was_repaired() {
             events.push(self.warning(
                 "torn_line",
@@ -249,6 +296,17 @@ impl<'a> Trainer<'a> {
 
     /// Trains until all steps are done or somebody asks to stop.
     pub(super) fn train(&mut self) -> Result<Outcome, TrainError> {
+        let result = self.steps();
+        if result.is_err()
+            && let Some(event) = self.collect(true)
+        {
+            // What was being written becomes whole; the first error is the one to tell.
+            let _ = self.say(vec![event]);
+        }
+        result
+    }
+
+    fn steps(&mut self) -> Result<Outcome, TrainError> {
         loop {
             if let Some(end) = self.boundary()? {
                 return self.finish(end);
@@ -262,19 +320,27 @@ impl<'a> Trainer<'a> {
             let step = self.progress.step;
             let due = |interval: u64| interval > 0 && step.is_multiple_of(interval);
             if due(self.recipe.train.eval_interval) {
+                self.settle()?;
                 self.evaluate()?;
             }
             if due(self.recipe.checkpoint.interval) {
-                self.save_or_warn()?;
+                self.settle()?;
+                self.begin_save()?;
             }
         }
     }
 
     /// Makes changes again, carries out requests and signals, and waits while paused.
     fn boundary(&mut self) -> Result<Option<End>, TrainError> {
+        if let Some(event) = self.collect(false) {
+            self.say(vec![event])?;
+        }
         self.replay_changes()?;
         loop {
             self.poll()?;
+            if !self.inbox.is_empty() || self.signals.asked() > 0 {
+                self.settle()?;
+            }
             while let Some(asked) = self.inbox.pop_front() {
                 if let Some(end) = self.carry_out(asked)? {
                     return Ok(Some(end));
@@ -291,6 +357,7 @@ impl<'a> Trainer<'a> {
             if !self.paused {
                 return Ok(None);
             }
+            self.last_end = None;
             thread::sleep(WAIT);
         }
     }
@@ -303,6 +370,7 @@ impl<'a> Trainer<'a> {
 
     /// The last evaluation and checkpoint of a run whose steps are all done.
     fn complete(&mut self) -> Result<Outcome, TrainError> {
+        self.settle()?;
         let step = self.progress.step;
         if self.recipe.train.eval_interval > 0
             && step > self.first_step
@@ -332,6 +400,9 @@ impl<'a> Trainer<'a> {
     }
 
     fn finish(&mut self, end: End) -> Result<Outcome, TrainError> {
+        self.settle()?;
+        let last = self.collect(true);
+        self.say(last.into_iter().collect())?;
         let weights_hash = match &self.saved {
             Some((step, hash)) if *step == self.progress.step => hash.clone(),
             _ => training::weights_hash(self.model.parameters())?,

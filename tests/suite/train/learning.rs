@@ -43,11 +43,22 @@ fn the_losses_fall_and_every_event_is_there() {
     assert!(parameters > mtp_parameters && *mtp_parameters > 0);
     assert!(*flops_per_token > 0.0 && *peak_flops > 0.0);
     for (_, step) in steps {
-        let sum: f64 = step.parts.values().sum();
+        // Evaluation and checkpoint lie between steps; everything else is the step.
+        let between = |part: &str| ["eval", "checkpoint"].contains(&part);
+        let inside = step.parts.iter().filter(|(part, _)| !between(part));
+        let sum: f64 = inside.map(|(_, seconds)| seconds).sum();
         assert!((sum - step.step_seconds).abs() < 1e-6 + 0.01 * step.step_seconds);
         let mfu = step.tokens_per_second * flops_per_token / peak_flops;
         assert!((step.mfu - mfu).abs() < 1e-9);
+        assert!((step.hfu - step.mfu).abs() < 1e-12, "nothing is recomputed");
         assert!(step.rss > 0);
+        for phase in ["data", "forward", "loss", "backward", "optimizer", "other"] {
+            assert!(step.parts.contains_key(phase), "{phase}: {:?}", step.parts);
+        }
+        assert_eq!(
+            step.parts.contains_key("eval"),
+            step.step % 10 == 1 && step.step > 1
+        );
     }
     let evals: Vec<(u64, f64)> = events
         .iter()
