@@ -194,7 +194,10 @@ fn launching_shows_free_memory_and_refuses_what_cannot_fit() {
     assert_eq!(bench.press("enter"), [Effect::LookAtMachine]);
     assert!(bench.text().contains("looking for free memory"));
     bench.send(machine(20 << 10, &[70 << 10, 10]));
-    insta::assert_snapshot!("launch_120x36_memory", bench.text());
+    // The plan of a GPU is tested where it is made; here its place counts.
+    insta::with_settings!({filters => vec![(r"(cuda:\d[^║]*planned)[^║]*(fits|short)[^║]*║", "$1 ... $2 ║")]}, {
+        insta::assert_snapshot!("launch_120x36_memory", bench.text());
+    });
     // Ten MiB are too few for the host, and the dialog stays and says how to go on.
     bench.send(machine(10, &[]));
     let text = bench.text();
