@@ -2,7 +2,7 @@
 
 use crate::base::{Bytes, Flops};
 use crate::plan::{self, Storage, TrainShape};
-use crate::recipe::{self, DeviceChoice, Recipe, Recompute, RecomputeModule};
+use crate::recipe::{self, DeviceChoice, PrecisionChoice, Recipe, Recompute, RecomputeModule};
 use crate::spec;
 
 /// Numbers of a valid recipe.
@@ -68,6 +68,7 @@ pub fn train_shape(recipe: &Recipe) -> TrainShape {
             Recompute::Full => plan::Recompute::Full,
         },
         storage: match train.device {
+            DeviceChoice::Cuda if train.precision == PrecisionChoice::F32 => Storage::LocalF32,
             DeviceChoice::Cuda => Storage::MixedBf16,
             // One rank without CUDA trains here, in f32; more ranks are another engine's, on GPUs.
             _ if recipe.parallel.world_size() > 1 => Storage::MixedBf16,
