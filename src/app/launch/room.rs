@@ -3,7 +3,7 @@
 use crate::app::preview;
 use crate::base::Bytes;
 use crate::plan::{self, Storage};
-use crate::recipe::{self, Recipe};
+use crate::recipe::{self, PrecisionChoice, Recipe};
 use crate::telemetry::Sample;
 
 /// The dotted key that lets a trainer start although the plan says that it cannot fit.
@@ -68,6 +68,19 @@ fn needs(recipe: &Recipe, storage: Storage) -> Option<Bytes> {
     plan::memory(&recipe.model.config, &degrees, &shape).map(|estimate| estimate.total)
 }
 
+/// The same on one of our GPUs, in the recipe's precision.
+fn gpu_needs(recipe: &Recipe) -> Option<Bytes> {
+    let is_f32 = recipe.train.precision == PrecisionChoice::F32;
+    if is_f32 && recipe.parallel.world_size() == 1 {
+        let shape = plan::TrainShape {
+            storage: Storage::LocalF32,
+            ..preview::train_shape(recipe)
+        };
+        return Some(plan::step_plan(&recipe.model.config, &shape.one_gpu()).total);
+    }
+    needs(recipe, Storage::MixedBf16)
+}
+
 /// The host's memory; `None` where the system does not say.
 fn host(recipe: &Recipe, sample: &Sample) -> Option<Room> {
     sample.host.map(|host| Room {
@@ -88,7 +101,7 @@ fn gpus(recipe: &Recipe, sample: &Sample) -> Vec<Room> {
             name: format!("cuda:{} {name}", gpu.index).trim_end().to_owned(),
             free: memory.free,
             total: memory.total,
-            needs: needs(recipe, Storage::MixedBf16),
+            needs: gpu_needs(recipe),
         })
     };
     sample.gpus.iter().flatten().filter_map(room).collect()

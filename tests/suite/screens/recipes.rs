@@ -7,7 +7,7 @@ use trestle::app::recipes::{Message as Recipes, Pane};
 use trestle::app::{Dialog, Effect, Message};
 use trestle::base::Bytes;
 use trestle::event::RequestKind;
-use trestle::recipe::DeviceChoice;
+use trestle::recipe::{DeviceChoice, PrecisionChoice};
 use trestle::telemetry::{Host, Memory, Sample, ask};
 
 use super::fixture::{Bench, FOLDER};
@@ -261,6 +261,14 @@ fn the_full_gpu_is_refused_and_overrides_are_left_to_the_runtime() {
     let mut on_gpu = (*recipe).clone();
     on_gpu.train.device = DeviceChoice::Cuda;
     assert!(request.refusal(&on_gpu, &sample).unwrap().contains("short"));
+    // In f32 it takes more than in bf16.
+    let planned = |recipe: &trestle::recipe::Recipe| {
+        let room = trestle::app::launch::chosen(recipe, "cuda", &sample).unwrap();
+        room.needs.unwrap()
+    };
+    let bf16 = planned(&on_gpu);
+    on_gpu.train.precision = PrecisionChoice::F32;
+    assert!(planned(&on_gpu) > bf16);
     let unchecked = LaunchRequest {
         check_memory: false,
         ..request.clone()
