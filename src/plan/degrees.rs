@@ -1,4 +1,4 @@
-//! Degrees of parallelism, and the place and groups of every rank.
+//! Degrees of parallelism, and the place of a rank on every axis.
 
 use std::fmt;
 
@@ -40,9 +40,11 @@ impl Default for Degrees {
 }
 
 impl Degrees {
-    /// Ranks in all: `tp * cp * dp * pp`.
+    /// Ranks in all: `tp * cp * dp * pp`; the largest number where the product is larger.
     pub fn world_size(&self) -> usize {
-        self.tp * self.cp * self.dp * self.pp
+        [self.tp, self.cp, self.dp, self.pp]
+            .into_iter()
+            .fold(1, usize::saturating_mul)
     }
 
     /// The degree of an axis.
@@ -124,107 +126,12 @@ pub struct Coordinates {
     pub etp: usize,
 }
 
-/// Every rank's place, in Megatron's order `tp-cp-ep-dp-pp`: tensor-parallel neighbours have consecutive ranks, pipeline stages are farthest apart.
-///
-/// Megatron numbers the ranks twice. Dense weights see `tp`, `cp`, `dp`, `pp`; experts see `etp`, `ep`, what is left of data parallel, `pp`, over
-/// the same ranks. The two share the pipeline axis.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RankGrid {
-    degrees: Degrees,
-}
-
-impl RankGrid {
-    /// The grid of some degrees; none if a degree is 0 or experts do not fit the ranks of a stage.
-    pub fn new(degrees: Degrees) -> Option<Self> {
-        let Degrees {
-            tp,
-            cp,
-            ep,
-            etp,
-            dp,
-            pp,
-            ..
-        } = degrees;
-        let positive = [tp, cp, ep, etp, dp, pp].iter().all(|&degree| degree > 0);
-        (positive && (tp * cp * dp).is_multiple_of(ep * etp)).then_some(Self { degrees })
-    }
-
-    /// The degrees it was made of.
-    pub fn degrees(&self) -> &Degrees {
-        &self.degrees
-    }
-
-    /// Ranks in all.
-    pub fn world_size(&self) -> usize {
-        self.degrees.world_size()
-    }
-
-    /// The place of `rank`, which is below [`world_size`](Self::world_size).
-    pub fn coordinates(&self, rank: usize) -> Coordinates {
-        let Degrees {
-            tp,
-            cp,
-            ep,
-            etp,
-            dp,
-            ..
-        } = self.degrees;
-        Coordinates {
-            tp: rank % tp,
-            cp: rank / tp % cp,
-            dp: rank / (tp * cp) % dp,
-            pp: rank / (tp * cp * dp),
-            etp: rank % etp,
-            ep: rank / etp % ep,
-        }
-    }
-
-    /// The rank at a place; `ep` and `etp` follow from the others and are not read.
-    pub fn rank(&self, at: Coordinates) -> usize {
-        let Degrees { tp, cp, dp, .. } = self.degrees;
-        at.tp + tp * (at.cp + cp * (at.dp + dp * at.pp))
-    }
-
-    /// The ranks that form `rank`'s group along an axis, ascending, itself included.
-    pub fn group(&self, axis: Axis, rank: usize) -> Vec<usize> {
-        let Degrees { tp, cp, dp, .. } = self.degrees;
-        let stride = match axis {
-            Axis::Tp => 1,
-            Axis::Cp => tp,
-            Axis::Ep => self.degrees.etp,
-            Axis::Dp => tp * cp,
-            Axis::Pp => tp * cp * dp,
-        };
-        let size = self.degrees.of(axis);
-        let first = rank - rank / stride % size * stride;
-        (0..size).map(|i| first + i * stride).collect()
-    }
-}
-
-/// The least number that both divide: the fewest ranks of a stage that two ways of cutting it share, such as `tp` and `ep * etp`. 0 if one is.
+/// The least number that both divide: the fewest ranks of a stage that two ways of cutting it share, such as `tp` and `ep * etp`. 0 if one is;
+/// the largest number where theirs is larger.
 pub fn lcm(a: usize, b: usize) -> usize {
     let (mut x, mut y) = (a, b);
     while y != 0 {
         (x, y) = (y, x % y);
     }
-    a / x.max(1) * b
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_rank_is_alone_in_every_group() {
-        let grid = RankGrid::new(Degrees::default()).expect("valid");
-        for axis in Axis::ALL {
-            assert_eq!(grid.group(axis, 0), [0]);
-        }
-    }
-
-    #[test]
-    fn no_grid_without_ranks() {
-        assert!(RankGrid::new(Degrees::default().with(Axis::Pp, 0)).is_none());
-        assert!(RankGrid::new(Degrees::default().with(Axis::Ep, 2)).is_none());
-    }
+    (a / x.max(1)).saturating_mul(b)
 }

@@ -34,6 +34,8 @@ pub struct Violation {
     pub severity: Severity,
     /// What is wrong, with the two numbers that disagree.
     pub message: String,
+    /// Those numbers with their names, the one to change last where that is plain.
+    pub numbers: [(String, usize); 2],
     /// The nearest legal values of [`key`](Self::key), smaller first.
     pub nearest: Vec<String>,
     /// The dotted recipe key that a user would change: `parallel.tp`.
@@ -62,6 +64,10 @@ pub fn rules(config: &TextConfig, degrees: &Degrees, batch: &BatchShape) -> Vec<
     list.extend(layers(config, degrees, batch));
     list.extend(batches(degrees, batch));
     list
+}
+
+fn numbers(one: (&str, usize), other: (&str, usize)) -> [(String, usize); 2] {
+    [one, other].map(|(name, value)| (name.to_owned(), value))
 }
 
 fn holds(statement: String) -> Rule {
@@ -106,6 +112,7 @@ impl Division<'_> {
                 rule: self.rule,
                 severity: Severity::Error,
                 message: format!("{of} = {value} is not divisible by {by} = {divisor}"),
+                numbers: numbers((of, value), (by, divisor)),
                 nearest: nearest(current, legal),
                 key,
             }),
@@ -147,9 +154,9 @@ fn out_of_range(degrees: &Degrees, batch: &BatchShape) -> Vec<Rule> {
         ("train.global_batch_size", batch.global_batch_size, 1 << 30),
     ];
     let rule = |(key, size, most): (&'static str, usize, usize)| {
-        let (must, nearest) = match size {
-            0 => ("at least 1".to_owned(), 1),
-            _ if size > most => (format!("at most {most}"), most),
+        let (must, bound, nearest) = match size {
+            0 => ("at least 1".to_owned(), "least", 1),
+            _ if size > most => (format!("at most {most}"), "most", most),
             _ => return None,
         };
         Some(Rule {
@@ -158,6 +165,7 @@ fn out_of_range(degrees: &Degrees, batch: &BatchShape) -> Vec<Rule> {
                 rule: "range",
                 severity: Severity::Error,
                 message: format!("{key} = {size}, but it must be {must}"),
+                numbers: numbers((key, size), (bound, nearest)),
                 nearest: vec![nearest.to_string()],
                 key,
             }),
@@ -188,7 +196,7 @@ fn heads(config: &TextConfig, degrees: &Degrees) -> Vec<Rule> {
             && value_heads.is_multiple_of(n * cp)
             && config.vocab_size.is_multiple_of(n)
             && config.hidden_size.is_multiple_of(n)
-            && config.intermediate_size.is_multiple_of(n)
+            && mlp(config).1.is_multiple_of(n)
     };
     let by_tp = |rule, name, value| {
         Division {
@@ -216,35 +224,103 @@ fn heads(config: &TextConfig, degrees: &Degrees) -> Vec<Rule> {
         }
         .check()
     };
+    let (mlp, width) = mlp(config);
     let mut list = vec![
         by_tp("heads-by-tp", "num_attention_heads", heads),
         key_value(config, tp, &legal_tp),
         by_both("linear-key-heads", "linear_num_key_heads", key_heads),
         by_both("linear-value-heads", "linear_num_value_heads", value_heads),
-        by_tp("mlp-by-tp", "intermediate_size", config.intermediate_size),
+        by_tp("mlp-by-tp", mlp, width),
         by_tp("vocab-by-tp", "vocab_size", config.vocab_size),
     ];
     if config.mtp_num_hidden_layers > 0 {
         // MTP's joint matrix is column parallel.
         list.push(by_tp("hidden-by-tp", "hidden_size", config.hidden_size));
     }
-    for (key, name, degree) in [
-        ("parallel.ep", "ep", degrees.ep),
-        ("parallel.etp", "etp", degrees.etp),
-    ] {
-        let violation = (degree > 1).then(|| Violation {
-            rule: "no-experts",
-            severity: Severity::Error,
-            message: format!("{name} = {degree}, but a dense model has 0 experts"),
-            nearest: vec!["1".into()],
-            key,
-        });
-        if violation.is_some() {
-            list.push(Rule {
+    list.extend(experts(config, degrees));
+    list
+}
+
+/// The width that tensor parallel cuts in every layer: the MLP's, or the shared expert's.
+fn mlp(config: &TextConfig) -> (&'static str, usize) {
+    match &config.moe {
+        None => ("intermediate_size", config.intermediate_size),
+        Some(moe) => (
+            "shared_expert_intermediate_size",
+            moe.shared_expert_intermediate_size,
+        ),
+    }
+}
+
+/// Rules about routed experts.
+fn experts(config: &TextConfig, degrees: &Degrees) -> Vec<Rule> {
+    let Degrees {
+        tp,
+        cp,
+        dp,
+        ep,
+        etp,
+        ..
+    } = *degrees;
+    let Some(moe) = &config.moe else {
+        return [("parallel.ep", "ep", ep), ("parallel.etp", "etp", etp)]
+            .into_iter()
+            .filter(|&(.., degree)| degree > 1)
+            .map(|(key, name, degree)| Rule {
                 statement: format!("{name} {degree} needs experts"),
-                violation,
-            });
+                violation: Some(Violation {
+                    rule: "no-experts",
+                    severity: Severity::Error,
+                    message: format!("{name} = {degree}, but a dense model has 0 experts"),
+                    numbers: numbers((name, degree), ("experts", 0)),
+                    nearest: vec!["1".into()],
+                    key,
+                }),
+            })
+            .collect();
+    };
+    let (all, width) = (moe.num_experts, moe.moe_intermediate_size);
+    let ranks = tp * cp * dp;
+    let legal_ep = |n: usize| all.is_multiple_of(n) && ranks.is_multiple_of(n * etp);
+    let legal_etp = |n: usize| width.is_multiple_of(n) && ranks.is_multiple_of(ep * n);
+    let ep_key = ("parallel.ep", ep, Legal::If(&legal_ep));
+    let mut list = vec![
+        Division {
+            rule: "experts-by-ep",
+            of: ("num_experts", all),
+            by: ("ep", ep),
+            key: ep_key,
         }
+        .check(),
+        Division {
+            rule: "expert-width-by-etp",
+            of: ("moe_intermediate_size", width),
+            by: ("etp", etp),
+            key: ("parallel.etp", etp, Legal::If(&legal_etp)),
+        }
+        .check(),
+        Division {
+            rule: "ranks-by-experts",
+            of: ("tp * cp * dp", ranks),
+            by: ("ep * etp", ep * etp),
+            key: ep_key,
+        }
+        .check(),
+    ];
+    if tp > 1 {
+        list.push(Rule {
+            statement: format!("experts with tp {tp} > 1 need sequence_parallel"),
+            violation: (!degrees.sequence_parallel).then(|| Violation {
+                rule: "experts-need-sequence-parallel",
+                severity: Severity::Error,
+                message: format!(
+                    "num_experts = {all} with tp = {tp} and sequence_parallel = false: Megatron trains experts with tp > 1 only if the sequence is cut over it"
+                ),
+                numbers: numbers(("num_experts", all), ("tp", tp)),
+                nearest: vec!["true".into()],
+                key: "parallel.sequence_parallel",
+            }),
+        });
     }
     list
 }
@@ -270,6 +346,7 @@ fn key_value(config: &TextConfig, tp: usize, legal_tp: &dyn Fn(usize) -> bool) -
                 "tp = {tp} is above num_key_value_heads = {kv}: every key-value head is computed {} times",
                 tp / kv
             ),
+            numbers: numbers(("num_key_value_heads", kv), ("tp", tp)),
             nearest: vec![kv.to_string()],
             key: "parallel.tp",
         }
@@ -280,6 +357,7 @@ fn key_value(config: &TextConfig, tp: usize, legal_tp: &dyn Fn(usize) -> bool) -
             message: format!(
                 "num_key_value_heads = {kv} and tp = {tp}: one must be a multiple of the other"
             ),
+            numbers: numbers(("num_key_value_heads", kv), ("tp", tp)),
             nearest: nearest(tp, Legal::If(legal_tp)),
             key: "parallel.tp",
         }
@@ -318,6 +396,7 @@ fn sequence(config: &TextConfig, degrees: &Degrees, batch: &BatchShape) -> Vec<R
                 severity: Severity::Error,
                 message: "sequence_parallel = true, but tp = 1: there is nothing to cut the sequence over"
                     .into(),
+                numbers: numbers(("sequence_parallel", 1), ("tp", tp)),
                 nearest: vec!["false".into()],
                 key: "parallel.sequence_parallel",
             }),
@@ -341,6 +420,7 @@ fn sequence(config: &TextConfig, degrees: &Degrees, batch: &BatchShape) -> Vec<R
             message: format!(
                 "seq_length = {seq} is above max_position_embeddings = {longest}: the model has not seen such positions"
             ),
+            numbers: numbers(("max_position_embeddings", longest), ("seq_length", seq)),
             nearest: vec![longest.to_string()],
             key: "train.seq_length",
         }),
@@ -373,6 +453,7 @@ fn layers(config: &TextConfig, degrees: &Degrees, batch: &BatchShape) -> Vec<Rul
                 rule: "vpp-needs-pp",
                 severity: Severity::Error,
                 message: format!("vpp = {vpp}, but pp = 1: virtual stages need a pipeline"),
+                numbers: numbers(("pp", pp), ("vpp", vpp)),
                 nearest: vec!["1".into()],
                 key: "parallel.vpp",
             }),
@@ -416,6 +497,7 @@ fn layers(config: &TextConfig, degrees: &Degrees, batch: &BatchShape) -> Vec<Rul
                     "micro-batches = {micro_batches} are fewer than pp = {pp}: stages stand idle for {:.0} % of a step",
                     100.0 * (pp - 1) as f64 / (micro_batches + pp - 1) as f64
                 ),
+                numbers: numbers(("pp", pp), ("micro-batches", micro_batches)),
                 nearest: vec![(step * pp).to_string()],
                 key: "train.global_batch_size",
             }),
@@ -431,6 +513,7 @@ fn layers(config: &TextConfig, degrees: &Degrees, batch: &BatchShape) -> Vec<Rul
                 message: format!(
                     "mtp_num_hidden_layers = {depths} come on top of the last of pp = {pp} stages, which has the head too: it takes longest"
                 ),
+                numbers: numbers(("mtp_num_hidden_layers", depths), ("pp", pp)),
                 nearest: Vec::new(),
                 key: "parallel.pp",
             }),

@@ -3,5 +3,6 @@
 mod grid;
 mod memory;
 mod pipeline;
+mod problem;
 mod rule;
 mod stage;
