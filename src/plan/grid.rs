@@ -123,17 +123,19 @@ pub enum GridError {
     },
     /// Stages of dense weights and experts that would be different ranks.
     #[error(
-        "in the order {order} with pp = {pp}, dense weights and experts need the same data parallelism, but dp = {dp} and that of experts = {expert_dp}"
+        "in the order {order} with pp = {pp}, {what} must be the same for dense weights and experts, but they are {dense} and {experts}"
     )]
     Stages {
         /// The order.
         order: RankOrder,
         /// Stages.
         pp: usize,
-        /// Data parallel of dense weights.
-        dp: usize,
-        /// Data parallel of experts.
-        expert_dp: usize,
+        /// What differs.
+        what: &'static str,
+        /// That of dense weights.
+        dense: usize,
+        /// That of experts.
+        experts: usize,
     },
 }
 
@@ -187,19 +189,39 @@ impl RankGrid {
             return Err(GridError::Experts { ranks, experts });
         }
         let expert_dp = ranks / experts;
-        if pp > 1 && !order.is_pipeline_last() && expert_dp != dp {
-            return Err(GridError::Stages {
-                order,
-                pp,
-                dp,
-                expert_dp,
-            });
-        }
-        Ok(Self {
+        let grid = Self {
             degrees,
             order,
             expert_dp,
-        })
+        };
+        let apart = |numbering| {
+            let strides = grid.strides(numbering).into_iter();
+            let stage = strides.filter(|(axis, ..)| *axis == Axis::Pp);
+            stage.map(|(.., stride)| stride).sum::<usize>()
+        };
+        let pairs = [
+            ("data-parallel ranks", dp, expert_dp),
+            (
+                "ranks from stage to stage",
+                apart(Numbering::Dense),
+                apart(Numbering::Experts),
+            ),
+        ];
+        let differs = pairs
+            .into_iter()
+            .find(|(_, dense, experts)| dense != experts);
+        match differs {
+            Some((what, dense, experts)) if pp > 1 && !order.is_pipeline_last() => {
+                Err(GridError::Stages {
+                    order,
+                    pp,
+                    what,
+                    dense,
+                    experts,
+                })
+            }
+            _ => Ok(grid),
+        }
     }
 
     /// The degrees it was made of.

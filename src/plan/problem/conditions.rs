@@ -1,12 +1,14 @@
 //! Megatron's conditions beyond those of heads, sequence, and batch, which are `rule`'s.
 
 use super::{Fix, Problem};
-use crate::base::{DType, Severity};
+use crate::base::Severity;
 use crate::plan::{
-    CrossEntropy, CudaGraphs, Degrees, Dispatcher, GridError, Job, MegatronRecompute, RankGrid,
-    RecomputeMethod, RecomputePart, SequencePacking, Tuning, lcm,
+    CrossEntropy, CudaGraphs, Degrees, GridError, Job, MegatronRecompute, RankGrid,
+    RecomputeMethod, RecomputePart, SequencePacking, lcm,
 };
 
+mod data_parallel;
+mod experts;
 mod pipeline;
 mod precision;
 
@@ -55,9 +57,9 @@ pub(super) fn add_without_fixes(job: &Job, list: &mut Vec<Problem>) {
     recompute(job, list);
     loss(job, list);
     packing(job, list);
-    experts(job, list);
+    experts::add(job, list);
     precision::add(job, list);
-    data_parallel(job, list);
+    data_parallel::add(job, list);
 }
 
 /// A problem with its two numbers.
@@ -186,12 +188,17 @@ fn world(job: &Job, list: &mut Vec<Problem>) {
     }
     let order = job.megatron.rank_order;
     match RankGrid::ordered(job.degrees, order) {
-        Err(GridError::Stages { dp, expert_dp, .. }) => list.push(error(
+        Err(
+            error @ GridError::Stages {
+                what,
+                dense,
+                experts,
+                ..
+            },
+        ) => list.push(self::error(
             "order-splits-stages",
-            format!(
-                "rank order {order}: dense weights have dp = {dp} and experts {expert_dp}, so that a stage of one would not be a stage of the other"
-            ),
-            [("dp", dp), ("expert dp", expert_dp)],
+            error.to_string(),
+            [(what, dense), (what, experts)],
             vec![Fix::new("megatron.use_tp_pp_dp_mapping", false)],
         )),
         Err(GridError::TooMany) => list.push(error(
@@ -414,235 +421,6 @@ fn packing(job: &Job, list: &mut Vec<Problem>) {
                 "megatron.pad_to_multiple_of",
                 pad.div_ceil(unit) * unit,
             )],
-        ));
-    }
-}
-
-/// Dispatch of tokens to experts.
-fn experts(job: &Job, list: &mut Vec<Problem>) {
-    let Degrees {
-        tp, ep, pp, vpp, ..
-    } = job.degrees;
-    let megatron = &job.megatron;
-    let flex = matches!(
-        megatron.dispatcher,
-        Dispatcher::DeepEp | Dispatcher::HybridEp
-    );
-    let overlap = megatron.overlap_expert_communication;
-    let Some(moe) = &job.model.text.moe else {
-        if overlap {
-            list.push(error(
-                "overlap-without-experts",
-                "overlap_moe_expert_parallel_comm = true, but a dense model has 0 experts".into(),
-                [("overlap_moe_expert_parallel_comm", 1), ("num_experts", 0)],
-                vec![Fix::new("megatron.overlap_moe_expert_parallel_comm", false)],
-            ));
-        }
-        return;
-    };
-    if flex && tp * ep == 1 {
-        list.push(error(
-            "flex-on-one-rank",
-            "the flex dispatcher moves tokens between ranks, but tp * ep = 1".into(),
-            [("tp * ep", 1), ("least", 2)],
-            vec![
-                Fix::new("megatron.moe_token_dispatcher_type", "alltoall"),
-                Fix::new("parallel.ep", 2),
-            ],
-        ));
-    }
-    if megatron.shared_expert_overlap && megatron.dispatcher == Dispatcher::AllGather {
-        list.push(error(
-            "shared-expert-overlap",
-            "moe_shared_expert_overlap = true hides the shared expert behind an all-to-all, but the dispatcher is allgather".into(),
-            [("moe_shared_expert_overlap", 1), ("ep", ep)],
-            vec![
-                Fix::new("megatron.moe_token_dispatcher_type", "alltoall"),
-                Fix::new("megatron.moe_shared_expert_overlap", false),
-            ],
-        ));
-    }
-    if megatron.force_load_balancing {
-        list.push(problem(
-            "forced-balance",
-            Severity::Warning,
-            format!(
-                "tokens go to the {} experts at random whatever the router says: the run measures speed and learns nothing of use",
-                moe.num_experts
-            ),
-            [
-                ("num_experts", moe.num_experts),
-                ("moe_router_force_load_balancing", 1),
-            ],
-            vec![Fix::new("megatron.moe_router_force_load_balancing", false)],
-        ));
-    }
-    if !overlap {
-        return;
-    }
-    let off = Fix::new("megatron.overlap_moe_expert_parallel_comm", false);
-    let mut refuse = |code, message: String, numbers, fix: Option<Fix>| {
-        list.push(error(
-            code,
-            format!("overlap_moe_expert_parallel_comm = true, but {message}"),
-            numbers,
-            fix.into_iter().chain([off.clone()]).collect(),
-        ));
-    };
-    if ep == 1 {
-        refuse(
-            "overlap-needs-ep",
-            "ep = 1: there is no dispatch to hide".into(),
-            [("ep", ep), ("least", 2)],
-            None,
-        );
-    }
-    if megatron.dispatcher == Dispatcher::AllGather {
-        refuse(
-            "overlap-dispatcher",
-            "the dispatcher is allgather".into(),
-            [("overlap_moe_expert_parallel_comm", 1), ("ep", ep)],
-            Some(Fix::new("megatron.moe_token_dispatcher_type", "alltoall")),
-        );
-    }
-    if pp > 1 && vpp == 1 {
-        refuse(
-            "overlap-needs-vpp",
-            format!(
-                "pp = {pp} without virtual stages: two micro-batches meet only in the interleaved schedule"
-            ),
-            [("pp", pp), ("vpp", vpp)],
-            Some(Fix::new("parallel.vpp", 2)),
-        );
-    }
-    if let MegatronRecompute::Full { num_layers, .. } = megatron.recompute {
-        refuse(
-            "overlap-full-recompute",
-            "full recompute runs whole layers again".into(),
-            [
-                ("overlap_moe_expert_parallel_comm", 1),
-                ("recompute_num_layers", num_layers),
-            ],
-            Some(Fix::new("megatron.recompute_granularity", "selective")),
-        );
-    }
-    if megatron.shared_expert_overlap {
-        refuse(
-            "overlap-shared-expert",
-            "moe_shared_expert_overlap = true hides the same dispatch".into(),
-            [
-                ("overlap_moe_expert_parallel_comm", 1),
-                ("moe_shared_expert_overlap", 1),
-            ],
-            Some(Fix::new("megatron.moe_shared_expert_overlap", false)),
-        );
-    }
-    let depths = job.model.text.mtp_num_hidden_layers;
-    if depths > 1 {
-        refuse(
-            "overlap-mtp",
-            format!("mtp_num_layers = {depths}, and at most 1 depth is scheduled so"),
-            [("mtp_num_layers", depths), ("most", 1)],
-            Some(Fix::new("model.mtp_num_hidden_layers", 1)),
-        );
-    }
-}
-
-/// The optimizer and what it cuts over data parallel.
-fn data_parallel(job: &Job, list: &mut Vec<Problem>) {
-    let megatron = &job.megatron;
-    let optimizer = &megatron.optimizer;
-    let distributed = Fix::new("megatron.use_distributed_optimizer", true);
-    if optimizer.precision_aware && !optimizer.distributed {
-        list.push(error(
-            "precision-aware-distributed",
-            "use_precision_aware_optimizer = true, but use_distributed_optimizer = false".into(),
-            [
-                ("use_precision_aware_optimizer", 1),
-                ("use_distributed_optimizer", 0),
-            ],
-            vec![
-                distributed.clone(),
-                Fix::new("megatron.use_precision_aware_optimizer", false),
-            ],
-        ));
-    }
-    let types = [
-        ("main_params_dtype", optimizer.main_params),
-        ("main_grads_dtype", optimizer.main_grads),
-        ("exp_avg_dtype", optimizer.exp_avg),
-        ("exp_avg_sq_dtype", optimizer.exp_avg_sq),
-    ];
-    for (key, dtype) in types {
-        if dtype != DType::F32 && !optimizer.precision_aware {
-            list.push(error(
-                "optimizer-type",
-                format!(
-                    "{key} = {} needs the precision-aware optimizer; without it there is f32 alone",
-                    dtype.name()
-                ),
-                [
-                    (key, dtype.size() as usize),
-                    ("use_precision_aware_optimizer", 0),
-                ],
-                vec![
-                    Fix::new("megatron.use_precision_aware_optimizer", true),
-                    Fix::new(&format!("megatron.{key}"), "float32"),
-                ],
-            ));
-        }
-    }
-    let cut = job.degrees.dp * job.degrees.cp;
-    if optimizer.instances > 1 && !cut.is_multiple_of(optimizer.instances) {
-        list.push(error(
-            "optimizer-instances",
-            format!(
-                "dp * cp = {cut} is not divisible by num_distributed_optimizer_instances = {}",
-                optimizer.instances
-            ),
-            [
-                ("dp * cp", cut),
-                ("num_distributed_optimizer_instances", optimizer.instances),
-            ],
-            vec![Fix::new("megatron.num_distributed_optimizer_instances", 1)],
-        ));
-    }
-    if megatron.overlap_param_gather && !optimizer.distributed {
-        list.push(error(
-            "gather-without-distributed",
-            "overlap_param_gather = true, but use_distributed_optimizer = false leaves nothing to gather".into(),
-            [("overlap_param_gather", 1), ("use_distributed_optimizer", 0)],
-            vec![distributed, Fix::new("megatron.overlap_param_gather", false)],
-        ));
-    }
-    if megatron.overlap_param_gather && !megatron.overlap_grad_reduce {
-        list.push(error(
-            "gather-without-reduce",
-            "overlap_param_gather = true needs overlap_grad_reduce = true".into(),
-            [("overlap_param_gather", 1), ("overlap_grad_reduce", 0)],
-            vec![
-                Fix::new("megatron.overlap_grad_reduce", true),
-                Fix::new("megatron.overlap_param_gather", false),
-            ],
-        ));
-    }
-    if megatron.fsdp.is_some() && megatron.checkpoint_format != "fsdp_dtensor" {
-        list.push(error(
-            "fsdp-checkpoint",
-            format!(
-                "use_megatron_fsdp = true, but ckpt_format = {}: weights cut so are written as fsdp_dtensor alone",
-                megatron.checkpoint_format
-            ),
-            [("use_megatron_fsdp", 1), ("fsdp_dtensor", 0)],
-            vec![Fix::new("megatron.ckpt_format", "fsdp_dtensor")],
-        ));
-    }
-    if let Tuning::Lora { dim: 0, .. } = megatron.tuning {
-        list.push(error(
-            "lora-dim",
-            "peft.dim = 0, but an adapter has rank 1 or more".into(),
-            [("peft.dim", 0), ("least", 1)],
-            vec![Fix::new("megatron.peft.dim", 1)],
         ));
     }
 }

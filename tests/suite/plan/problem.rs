@@ -30,6 +30,9 @@ fn job(model: &str, degrees: [usize; 6], batch: [usize; 2], gpus: usize) -> Job 
     Job::new(model, degrees, batch).with_gpus(gpus)
 }
 
+/// A change that breaks a condition.
+type Change = fn(&mut Job);
+
 fn errors(job: &Job) -> Vec<Problem> {
     let mut list = problems(job);
     list.retain(|problem| problem.severity == Severity::Error);
@@ -147,14 +150,13 @@ fn gpus_that_the_degrees_do_not_divide() {
 #[test]
 fn every_condition_of_the_options_stops_a_job_and_its_first_fix_mends_it() {
     let full = |method, num_layers| MegatronRecompute::Full { method, num_layers };
-    type Change = fn(&mut Job);
     let table: [(&str, Change); 20] = [
         ("vision-cp-per-token", |job| {
             job.degrees.cp = 2;
             *job = job.clone().with_gpus(16);
         }),
         ("per-token-average", |job| {
-            job.megatron.per_token_loss = true
+            job.megatron.per_token_loss = true;
         }),
         ("recompute-moe-act", |job| {
             job.megatron.recompute =
@@ -199,7 +201,7 @@ fn every_condition_of_the_options_stops_a_job_and_its_first_fix_mends_it() {
             };
         }),
         ("overlap-needs-vpp", |job| {
-            job.megatron.overlap_expert_communication = true
+            job.megatron.overlap_expert_communication = true;
         }),
         ("shared-expert-overlap", |job| {
             job.megatron.shared_expert_overlap = true;
@@ -210,19 +212,19 @@ fn every_condition_of_the_options_stops_a_job_and_its_first_fix_mends_it() {
             job.megatron.optimizer.distributed = false;
         }),
         ("optimizer-type", |job| {
-            job.megatron.optimizer.exp_avg = DType::BF16
+            job.megatron.optimizer.exp_avg = DType::BF16;
         }),
         ("optimizer-instances", |job| {
-            job.megatron.optimizer.instances = 3
+            job.megatron.optimizer.instances = 3;
         }),
         ("gather-without-reduce", |job| {
-            job.megatron.overlap_param_gather = true
+            job.megatron.overlap_param_gather = true;
         }),
         ("fsdp-checkpoint", |job| {
-            job.megatron.fsdp = Some(Fsdp::OptimGradsParams)
+            job.megatron.fsdp = Some(Fsdp::OptimGradsParams);
         }),
         ("experts-need-sequence-parallel", |job| {
-            job.degrees.sequence_parallel = false
+            job.degrees.sequence_parallel = false;
         }),
         ("experts-by-ep", |job| {
             job.degrees.ep = 3;
