@@ -1,10 +1,12 @@
 //! What a parallel layout costs and whether it can run.
 //!
-//! A [`Job`] is a model with everything that a layout depends on; [`problems`] says why it cannot start, and a [`Machine`] what it runs on.
+//! A [`Job`] is a model with everything that a layout depends on; [`problems`] says why it cannot start,
+//! [`job_memory`] what every stage holds by Megatron's terms, [`job_flops`] what a step computes, and a [`Machine`] what it runs on.
 //! [`Degrees`] say how a run is spread; [`RankGrid`] puts every rank in its place and groups, [`rules`] checks them against a model and a
 //! batch, [`Pipeline`] cuts the layers into pipeline stages, [`memory`] adds up what the fullest rank holds,
 //! [`step_plan`] what our own trainer holds at the fullest moment of a step on one GPU.
 
+mod cost;
 mod degrees;
 mod grid;
 mod job;
@@ -16,6 +18,10 @@ mod problem;
 mod rule;
 mod stage;
 
+pub use cost::{
+    ModuleFlops, Routing, Weights, job_flops, job_memory, layer_weights, mtp_weights, stage_memory,
+    stage_weights, tflops_per_gpu, trained_weights, vision_flops, vision_weights,
+};
 pub use degrees::{Axis, Coordinates, Degrees, lcm};
 pub use grid::{GridError, Group, MOST_RANKS, RankGrid};
 pub use job::{

@@ -1,5 +1,6 @@
 //! Rank grids, stages, rules and memory of parallel layouts.
 
+mod cost;
 mod grid;
 mod memory;
 mod pipeline;
