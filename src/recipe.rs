@@ -9,6 +9,7 @@ mod document;
 mod flat;
 mod key;
 mod load;
+mod megatron;
 mod model;
 mod overlay;
 mod print;
@@ -21,6 +22,7 @@ mod value;
 pub use change::{Change, apply_live, diff, diff_recipes, parse_live};
 pub use key::{Fallback, KEYS, Key, Kind, find as find_key};
 pub use load::{Loaded, load};
+pub use megatron::{Megatron, key_of, options, overrides, settings};
 pub use overlay::{Loader, Located};
 pub use print::to_toml;
 pub use resolved::{
@@ -28,5 +30,5 @@ pub use resolved::{
     Packing, Parallel, PrecisionChoice, Recipe, Recompute, RecomputeModule, Schedule, ScheduleKind,
     Train,
 };
-pub use rule::{batch_shape, degrees};
+pub use rule::{batch_shape, change, degrees, key_of_fix};
 pub use value::Value;

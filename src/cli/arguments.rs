@@ -109,11 +109,15 @@ pub(super) enum Command {
 #[command(after_help = "Examples:
   trestle check recipes/demo.toml
   trestle check recipes/*.toml --json
+  trestle check --all
   trestle check recipes/demo.toml --set train.global_batch_size=12")]
 pub(super) struct CheckArguments {
     /// Recipes to check
-    #[arg(required = true, value_name = "RECIPE")]
+    #[arg(required_unless_present = "all", value_name = "RECIPE")]
     pub(super) recipes: Vec<PathBuf>,
+    /// Check every published recipe of recipes/megatron: which can start, on which GPU counts, and what the others need
+    #[arg(long, conflicts_with_all = ["recipes", "set"])]
+    pub(super) all: bool,
     #[command(flatten)]
     pub(super) sets: SetOptions,
     /// Print JSON: an array with an object for each recipe

@@ -1,5 +1,7 @@
 //! Finds every problem of recipes.
 
+mod all;
+
 use std::fs;
 use std::path::Path;
 
@@ -23,6 +25,9 @@ struct Checked<'a> {
 }
 
 pub(super) fn run(arguments: &CheckArguments, context: &Context) -> Outcome {
+    if arguments.all {
+        return all::run(arguments.json, context);
+    }
     let loaded: Vec<Loaded> = arguments
         .recipes
         .iter()
@@ -33,7 +38,7 @@ pub(super) fn run(arguments: &CheckArguments, context: &Context) -> Outcome {
             .iter()
             .map(|loaded| Checked {
                 path: &loaded.path,
-                valid: loaded.recipe.is_some(),
+                valid: loaded.is_valid(),
                 errors: loaded.errors(),
                 warnings: loaded.warnings(),
                 diagnostics: &loaded.diagnostics,
@@ -48,7 +53,7 @@ pub(super) fn run(arguments: &CheckArguments, context: &Context) -> Outcome {
                 .write(diagnostics::report(loaded, context.out.color))?;
         }
     }
-    if loaded.iter().all(|loaded| loaded.recipe.is_some()) {
+    if loaded.iter().all(Loaded::is_valid) {
         Ok(())
     } else {
         Err(Failure::said(Exit::Recipe))

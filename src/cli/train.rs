@@ -42,6 +42,9 @@ pub(super) fn run(arguments: &TrainArguments, context: &Context) -> Outcome {
 fn load(path: &Path, sets: &[String]) -> Result<Recipe, Failure> {
     let loaded = recipe::load(path, sets, &|path: &Path| std::fs::read_to_string(path));
     let text: Vec<String> = loaded.diagnostics.iter().map(ToString::to_string).collect();
+    if let Some(megatron) = &loaded.megatron {
+        return Err(not_ours(path, &megatron.recipe));
+    }
     match loaded.recipe {
         Some(recipe)
             if loaded
@@ -62,6 +65,19 @@ fn load(path: &Path, sets: &[String]) -> Result<Recipe, Failure> {
             text.join("\n")
         ))),
     }
+}
+
+/// Why our own trainer refuses a recipe for Megatron-Bridge.
+pub(super) fn not_ours(path: &Path, upstream: &str) -> Failure {
+    Exit::Recipe
+        .because(format!(
+            "{} is for Megatron-Bridge ({upstream}), which our own trainer cannot run",
+            path.display()
+        ))
+        .hint(format!(
+            "`trestle launch {} --on torchrun` or `--on slurm` starts it there",
+            path.display()
+        ))
 }
 
 fn working_folder() -> Result<PathBuf, Failure> {

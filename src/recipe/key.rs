@@ -4,6 +4,7 @@
 //! come from [`KEYS`].
 
 mod check;
+mod megatron;
 mod suggest;
 mod table;
 
@@ -83,6 +84,12 @@ pub enum Kind {
     Choices(&'static [&'static str]),
     /// So many whole numbers, none below zero.
     Counts(usize),
+    /// A list of texts.
+    Texts,
+    /// Environment variables with their texts.
+    Environment,
+    /// Options by dotted path, with any values.
+    Overrides,
     /// A list of data sources.
     Sources,
     /// A recipe, or a list of recipes, relative to the file that says it.
@@ -105,6 +112,9 @@ impl Kind {
             Self::Choices(words) => format!("a list of {}", words.join(", ")),
             Self::Counts(n) => format!("a list of {n} integers"),
             Self::Sources => "a list of globs, or of tables with `text` or `jsonl`".into(),
+            Self::Texts => "a list of strings".into(),
+            Self::Environment => "a table of variables with strings".into(),
+            Self::Overrides => "a table of options by dotted path".into(),
             Self::Recipes => "a path or a list of paths".into(),
         }
     }
@@ -118,7 +128,8 @@ impl Kind {
             Self::Text => "string",
             Self::Path | Self::WorkingPath => "path",
             Self::Choice(_) => "choice",
-            Self::Choices(_) | Self::Counts(_) | Self::Sources => "list",
+            Self::Choices(_) | Self::Counts(_) | Self::Sources | Self::Texts => "list",
+            Self::Environment | Self::Overrides => "table",
             Self::Recipes => "path or list",
         }
     }

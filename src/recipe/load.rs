@@ -8,7 +8,7 @@ use super::overlay::{self, Loader, Located, Overlay};
 use super::report::Report;
 use super::resolved::Recipe;
 use super::value::Value;
-use super::{document, flat, model, rule};
+use super::{Megatron, document, flat, megatron, model, rule};
 use crate::base::{Diagnostic, Place, Severity};
 
 /// What came of loading a recipe.
@@ -16,8 +16,10 @@ use crate::base::{Diagnostic, Place, Severity};
 pub struct Loaded {
     /// The file, without `.` and `..`.
     pub path: PathBuf,
-    /// The recipe, if there are no errors.
+    /// The recipe of our own trainer, if it is one and there are no errors.
     pub recipe: Option<Recipe>,
+    /// The recipe for Megatron-Bridge, if it is one that could be read; there may be errors all the same.
+    pub megatron: Option<Megatron>,
     /// Every problem, in the order of files and lines.
     pub diagnostics: Vec<Diagnostic>,
     /// Every value with its origin, by dotted key. Defaults that follow from other values are there only if there is a recipe.
@@ -29,6 +31,11 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// Whether it can be trained or launched.
+    pub fn is_valid(&self) -> bool {
+        self.recipe.is_some() || self.megatron.is_some() && self.errors() == 0
+    }
+
     /// Problems that keep the recipe from running.
     pub fn errors(&self) -> usize {
         self.count(Severity::Error)
@@ -54,18 +61,28 @@ pub fn load(path: &Path, sets: &[String], loader: &Loader<'_>) -> Loaded {
     let mut files = std::mem::take(&mut overlay.files);
     let mut diagnostics = std::mem::take(&mut overlay.diagnostics);
     let mut report = Report::new(&overlay, document::place(&path, "", 0..0));
-    let model = model::resolve(&overlay, &mut report, loader, &mut files);
-    let mut values = complete(&overlay);
-    let recipe = model.and_then(|model| {
-        let plain = values.iter().map(|(key, l)| (*key, l.value.clone()));
-        flat::recipe(&plain.collect(), model)
-    });
+    let mut values = overlay.values.clone();
+    let mut recipe = None;
+    let mut upstream = None;
+    if megatron::is_one(&overlay) {
+        upstream = megatron::resolve(&overlay, &mut report, loader, &mut files, &mut values);
+    } else {
+        let model = model::resolve(&overlay, &mut report, loader, &mut files);
+        values = complete(&overlay);
+        recipe = model.and_then(|model| {
+            let plain = values.iter().map(|(key, l)| (*key, l.value.clone()));
+            flat::recipe(&plain.collect(), model)
+        });
+    }
     if let Some(recipe) = &recipe {
         // What a broken statement would have said is not known.
         if !overlay.is_broken {
             rule::check(recipe, &overlay, &mut report);
         }
         fill(&mut values, recipe, &overlay);
+    }
+    if let (Some(upstream), false) = (&upstream, overlay.is_broken) {
+        rule::check_megatron(upstream, &mut report);
     }
     // A rule over a default that stands in for a wrong value would blame the wrong key.
     diagnostics.extend(report.diagnostics.into_iter().filter(|diagnostic| {
@@ -88,6 +105,7 @@ pub fn load(path: &Path, sets: &[String], loader: &Loader<'_>) -> Loaded {
     Loaded {
         path,
         recipe: recipe.filter(|_| is_valid),
+        megatron: upstream,
         diagnostics,
         values,
         files,

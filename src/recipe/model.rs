@@ -10,7 +10,9 @@ use super::report::Report;
 use super::resolved::{Init, Model};
 use super::value::Value;
 use crate::base::{DType, Place, Severity};
-use crate::spec::{self, LayerKind, SpecError, TextConfig, layer_pattern, mrope_split};
+use crate::spec::{
+    self, Entry, LayerKind, ModelConfig, SpecError, TextConfig, layer_pattern, mrope_split,
+};
 
 /// What a geometry of one's own must say; the rest has the family's values.
 const ESSENTIAL: [&str; 6] = [
@@ -188,8 +190,63 @@ pub(super) fn resolve(
     Some(Model { name, config, init })
 }
 
-/// The size of that name.
-fn size_named(size: &str, report: &mut Report<'_>) -> Option<(&'static str, TextConfig)> {
+/// The model of a recipe for Megatron-Bridge, which may have experts and a vision tower, with its name.
+pub(super) fn upstream(
+    overlay: &Overlay,
+    report: &mut Report<'_>,
+    loader: &Loader<'_>,
+    files: &mut Vec<PathBuf>,
+) -> Option<(String, ModelConfig)> {
+    let text = |key: &str| overlay.values.get(key).and_then(|l| l.value.as_str());
+    let is_wrong = |key| overlay.wrong.contains(key);
+    if is_wrong("model.size") || is_wrong("model.hf") {
+        return None;
+    }
+    let (name, mut config) = match (text("model.size"), text("model.hf")) {
+        (Some(size), _) => {
+            let entry = entry_named(size, report)?;
+            (entry.name.to_string(), entry.model.clone())
+        }
+        (None, Some(hf)) => {
+            let path = PathBuf::from(hf);
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let json = directory_json(&path, "model.hf", report, loader, files)?;
+            match ModelConfig::from_json(&json) {
+                Ok(config) => (name.into_owned(), config),
+                Err(error) => {
+                    let message = format!("{}: {error}", path.join("config.json").display());
+                    report.add(Severity::Error, "E0305", &["model.hf"], message);
+                    return None;
+                }
+            }
+        }
+        (None, None) => {
+            if !overlay.is_broken {
+                report
+                    .add(
+                        Severity::Error,
+                        "E0303",
+                        &["model.size", "megatron.recipe"],
+                        "the recipe does not say which model it trains".into(),
+                    )
+                    .hint("set model.size to a published size, or model.hf to a directory");
+            }
+            return None;
+        }
+    };
+    if text("megatron.architecture").is_some_and(|class| class.ends_with("ForCausalLM")) {
+        config = config.text_only();
+    }
+    change(&mut config.text, overlay);
+    if let Err(error) = config.text.validate() {
+        disagree(&error, report);
+        return None;
+    }
+    Some((name, config))
+}
+
+/// The entry of that name.
+fn entry_named(size: &str, report: &mut Report<'_>) -> Option<&'static Entry> {
     let Some(entry) = spec::find(size) else {
         let known = spec::registry().iter().map(|entry| entry.name);
         let mut nearest = closest(size, known.clone());
@@ -213,6 +270,12 @@ fn size_named(size: &str, report: &mut Report<'_>) -> Option<(&'static str, Text
             .hint(&format!("known: {}", sizes.join(", ")));
         return None;
     };
+    Some(entry)
+}
+
+/// The dense size of that name.
+fn size_named(size: &str, report: &mut Report<'_>) -> Option<(&'static str, TextConfig)> {
+    let entry = entry_named(size, report)?;
     let Some(config) = entry.dense() else {
         report
             .add(
@@ -235,6 +298,27 @@ fn directory(
     loader: &Loader<'_>,
     files: &mut Vec<PathBuf>,
 ) -> Option<TextConfig> {
+    let json = directory_json(path, key, report, loader, files)?;
+    match TextConfig::from_json(&json) {
+        Ok(config) => Some(config),
+        Err(error) => {
+            let message = format!("{}: {error}", path.join("config.json").display());
+            report
+                .add(Severity::Error, "E0305", &[key], message)
+                .hint("dense Qwen3.5 and Qwen3.6 models can be trained");
+            None
+        }
+    }
+}
+
+/// A directory's `config.json`.
+fn directory_json(
+    path: &Path,
+    key: &'static str,
+    report: &mut Report<'_>,
+    loader: &Loader<'_>,
+    files: &mut Vec<PathBuf>,
+) -> Option<serde_json::Value> {
     let file = path.join("config.json");
     files.push(file.clone());
     let mut fail = |message: String, hint: &str| {
@@ -252,20 +336,11 @@ fn directory(
             );
         }
     };
-    let json = match serde_json::from_str(&text) {
-        Ok(json) => json,
-        Err(error) => {
-            return fail(
-                format!("{} is not JSON: {error}", file.display()),
-                "was the download complete?",
-            );
-        }
-    };
-    match TextConfig::from_json(&json) {
-        Ok(config) => Some(config),
+    match serde_json::from_str(&text) {
+        Ok(json) => Some(json),
         Err(error) => fail(
-            format!("{}: {error}", file.display()),
-            "dense Qwen3.5 and Qwen3.6 models can be trained",
+            format!("{} is not JSON: {error}", file.display()),
+            "was the download complete?",
         ),
     }
 }

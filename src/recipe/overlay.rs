@@ -164,9 +164,10 @@ impl Stack<'_> {
     }
 
     fn cover(&mut self, entry: &Entry, folder: &Path) {
-        let value = anchor(entry.key, &entry.value, folder);
         let is_main = self.open.len() == 1;
         let covered = self.overlay.values.remove(entry.key.path);
+        let below = covered.as_ref().map(|covered| &covered.value);
+        let value = joined(entry.key, anchor(entry.key, &entry.value, folder), below);
         self.overlay.values.insert(
             entry.key.path,
             Located {
@@ -210,6 +211,7 @@ fn set(argument: &str, overlay: &mut Overlay) {
     match parse(key, text) {
         Ok(value) => {
             let covered = overlay.values.remove(key.path);
+            let value = joined(key, value, covered.as_ref().map(|covered| &covered.value));
             overlay.values.insert(
                 key.path,
                 Located {
@@ -227,6 +229,26 @@ fn set(argument: &str, overlay: &mut Overlay) {
                 .diagnostics
                 .push(document::wrong_value(key, wrong, place));
         }
+    }
+}
+
+/// A table of variables or options with those of the table below that it does not name; other values as they are.
+fn joined(key: &key::Key, value: Value, below: Option<&Value>) -> Value {
+    match (key.kind, value, below) {
+        (
+            key::Kind::Environment | key::Kind::Overrides,
+            Value::Table(mut entries),
+            Some(Value::Table(below)),
+        ) => {
+            for (name, value) in below {
+                if entries.iter().all(|(known, _)| known != name) {
+                    entries.push((name.clone(), value.clone()));
+                }
+            }
+            entries.sort_by(|a, b| a.0.cmp(&b.0));
+            Value::Table(entries)
+        }
+        (_, value, _) => value,
     }
 }
 

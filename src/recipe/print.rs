@@ -6,15 +6,22 @@ use std::path::{Path, PathBuf};
 use super::flat;
 use super::key::KEYS;
 use super::resolved::{DataSource, Init, Recipe};
+use super::value::Value;
 
 /// The recipe as TOML with every value in it. Loading it gives an equal recipe if its paths are absolute; make them so with
 /// [`Recipe::with_absolute_paths`].
 pub fn to_toml(recipe: &Recipe) -> String {
     let values = flat::values(recipe);
-    let mut text = String::from("# Resolved by trestle: every value, defaults included.\n");
+    let title = "# Resolved by trestle: every value, defaults included.\n";
+    document(title, |key| values.get(key).cloned())
+}
+
+/// A document with the values of keys, in the order of the table.
+pub(super) fn document(title: &str, value: impl Fn(&str) -> Option<Value>) -> String {
+    let mut text = String::from(title);
     let mut section = "";
     for key in KEYS {
-        let Some(value) = values.get(key.path) else {
+        let Some(value) = value(key.path) else {
             continue;
         };
         if key.section() != section {

@@ -1,11 +1,14 @@
 //! Rules about values that must go together.
 
+use super::key::KEYS;
+use super::megatron::Megatron;
 use super::overlay::Overlay;
 use super::report::Report;
 use super::resolved::{DeviceChoice, Packing, PrecisionChoice, Recipe, Recompute, ScheduleKind};
 use super::value::Value;
 use crate::base::Severity::{Error, Warning};
 use crate::plan::{self, BatchShape, Degrees};
+use crate::spec::TextConfig;
 
 /// The layout of a recipe, for the planner.
 pub fn degrees(recipe: &Recipe) -> Degrees {
@@ -42,6 +45,74 @@ pub(super) fn check(recipe: &Recipe, overlay: &Overlay, report: &mut Report<'_>)
     intervals(recipe, report);
 }
 
+/// Checks a recipe for Megatron-Bridge.
+pub(super) fn check_megatron(recipe: &Megatron, report: &mut Report<'_>) {
+    for problem in plan::problems(&recipe.job()) {
+        let mut keys: Vec<&str> = problem
+            .fixes
+            .iter()
+            .map(|fix| key_of_fix(&fix.key))
+            .collect();
+        let first = keys.first().copied();
+        keys.extend(Report::named_in(&problem.message));
+        keys.extend(["megatron.gpus", "model.size"]);
+        let nearest: Vec<String> = problem
+            .fixes
+            .iter()
+            .filter(|fix| Some(key_of_fix(&fix.key)) == first && fix.also.is_empty())
+            .map(|fix| match fix.value.parse::<toml::Value>() {
+                Ok(_) => fix.value.clone(),
+                Err(_) => Value::String(fix.value.clone()).to_string(),
+            })
+            .collect();
+        let ways: Vec<String> = problem.fixes.iter().map(change).collect();
+        let draft = report.add(problem.severity, problem.code, &keys, problem.message);
+        let draft = draft.nearest(nearest);
+        if !ways.is_empty() {
+            draft.hint(&format!("set {}", ways.join("; or ")));
+        }
+    }
+    let of = |key: &str| recipe.get(key).and_then(Value::as_f64);
+    if let (Some(lr), Some(min_lr)) = (of("optimizer.lr"), of("schedule.min_lr"))
+        && min_lr > lr
+    {
+        floor(lr, min_lr, report);
+    }
+}
+
+/// A change that mends a problem, in words: `train.global_batch_size = 64`.
+pub fn change(fix: &plan::Fix) -> String {
+    let mut words = vec![one_change(&fix.key, &fix.value)];
+    words.extend(fix.also.iter().map(|(key, value)| one_change(key, value)));
+    words.join(" and ")
+}
+
+fn one_change(key: &str, value: &str) -> String {
+    let key = key_of_fix(key);
+    let option = key.strip_prefix("megatron.").unwrap_or(key);
+    if value == "null" {
+        format!("\"{option}\" in megatron.unset")
+    } else {
+        format!("{key} = {value}")
+    }
+}
+
+/// The recipe's key for one in a fix of the planner, which has Megatron's own names directly below `megatron`.
+pub fn key_of_fix(key: &str) -> &str {
+    let Some(name) = key.strip_prefix("megatron.") else {
+        return key;
+    };
+    if name == "calculate_per_token_loss" {
+        return "train.per_token_loss";
+    }
+    let mut known = KEYS.iter().map(|known| known.path);
+    known
+        .find(|path| {
+            path.starts_with("megatron.") && path.ends_with(key.trim_start_matches("megatron"))
+        })
+        .unwrap_or(key)
+}
+
 /// The code of a planner's rule.
 fn code(rule: &str) -> &'static str {
     match rule {
@@ -70,25 +141,13 @@ fn code(rule: &str) -> &'static str {
 }
 
 fn layout(recipe: &Recipe, report: &mut Report<'_>) {
-    let batch = batch_shape(recipe);
-    for violation in plan::check(&recipe.model.config, &degrees(recipe), &batch) {
-        let mut code = code(violation.rule);
-        if violation.rule == "kv-heads-by-tp" && violation.severity == Warning {
-            code = "W0404";
-        }
-        let mut keys = vec![violation.key];
-        keys.extend(Report::named_in(&violation.message));
-        keys.extend(["model.size", "model.hf"]);
-        let mut nearest = violation.nearest;
-        let current = current_of(violation.key, recipe);
-        nearest.sort_by_key(|text| {
-            text.parse::<i64>()
-                .map_or(i64::MAX, |n| (n - current.unwrap_or(n)).abs())
-        });
-        report
-            .add(violation.severity, code, &keys, violation.message)
-            .nearest(nearest);
-    }
+    violations(
+        &recipe.model.config,
+        &degrees(recipe),
+        &batch_shape(recipe),
+        |key| current_of(key, recipe),
+        report,
+    );
     let world = recipe.parallel.world_size();
     if world > 1 {
         let keys = ["parallel.tp", "parallel.pp", "parallel.dp", "parallel.cp"];
@@ -113,6 +172,33 @@ fn layout(recipe: &Recipe, report: &mut Report<'_>) {
                 )
                 .nearest(["1".to_string()]);
         }
+    }
+}
+
+fn violations(
+    config: &TextConfig,
+    degrees: &Degrees,
+    batch: &BatchShape,
+    current_of: impl Fn(&str) -> Option<i64>,
+    report: &mut Report<'_>,
+) {
+    for violation in plan::check(config, degrees, batch) {
+        let mut code = code(violation.rule);
+        if violation.rule == "kv-heads-by-tp" && violation.severity == Warning {
+            code = "W0404";
+        }
+        let mut keys = vec![violation.key];
+        keys.extend(Report::named_in(&violation.message));
+        keys.extend(["model.size", "model.hf"]);
+        let mut nearest = violation.nearest;
+        let current = current_of(violation.key);
+        nearest.sort_by_key(|text| {
+            text.parse::<i64>()
+                .map_or(i64::MAX, |n| (n - current.unwrap_or(n)).abs())
+        });
+        report
+            .add(violation.severity, code, &keys, violation.message)
+            .nearest(nearest);
     }
 }
 
@@ -178,15 +264,19 @@ fn schedule(recipe: &Recipe, report: &mut Report<'_>) {
     }
     let (lr, min_lr) = (recipe.optimizer.lr, schedule.min_lr);
     if min_lr > lr {
-        report
-            .add(
-                Error,
-                "E0333",
-                &["schedule.min_lr", "optimizer.lr"],
-                format!("min_lr = {min_lr:?} is above the peak lr = {lr:?}"),
-            )
-            .nearest([format!("{lr:?}"), "0.0".into()]);
+        floor(lr, min_lr, report);
     }
+}
+
+fn floor(lr: f64, min_lr: f64, report: &mut Report<'_>) {
+    report
+        .add(
+            Error,
+            "E0333",
+            &["schedule.min_lr", "optimizer.lr"],
+            format!("min_lr = {min_lr:?} is above the peak lr = {lr:?}"),
+        )
+        .nearest([format!("{lr:?}"), "0.0".into()]);
 }
 
 fn packing(recipe: &Recipe, report: &mut Report<'_>) {

@@ -13,6 +13,15 @@ pub(super) fn read(run: &Path) -> Result<Recipe, TrainError> {
     let path = run.join(layout::RECIPE);
     std::fs::metadata(&path).map_err(|e| TrainError::read(&path, e))?;
     let loaded = recipe::load(&path, &[], &|path: &Path| std::fs::read_to_string(path));
+    if let Some(megatron) = &loaded.megatron {
+        return Err(TrainError::Recipe {
+            path,
+            problems: format!(
+                "it is for Megatron-Bridge ({}), which our own trainer cannot run; `trestle launch` starts it there",
+                megatron.recipe
+            ),
+        });
+    }
     match loaded.recipe {
         Some(recipe) if loaded.diagnostics.iter().all(|d| !is_error(d)) => Ok(recipe),
         _ => Err(TrainError::Recipe {

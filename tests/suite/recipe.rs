@@ -5,6 +5,7 @@ mod documents;
 mod live;
 mod overlay;
 mod properties;
+pub(crate) mod published;
 
 use std::collections::BTreeMap;
 use std::io;

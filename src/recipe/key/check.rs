@@ -105,6 +105,20 @@ pub(in crate::recipe) fn check(key: &Key, value: &Value) -> Result<Value, Wrong>
             nearest: vec![Value::List(vec![value.clone()])],
             ..wrong_type(key, value)
         }),
+        (Kind::Texts, Value::List(items)) if items.iter().all(|item| item.as_str().is_some()) => {
+            Ok(value.clone())
+        }
+        (Kind::Texts, Value::String(_)) => Err(Wrong {
+            nearest: vec![Value::List(vec![value.clone()])],
+            ..wrong_type(key, value)
+        }),
+        (Kind::Environment, Value::Table(entries)) => environment(key, entries),
+        (Kind::Overrides, Value::Table(entries)) => {
+            let mut flat = Vec::new();
+            flatten("", entries, &mut flat);
+            flat.sort_by(|a, b| a.0.cmp(&b.0));
+            Ok(Value::Table(flat))
+        }
         (Kind::Recipes, Value::String(_)) => Ok(Value::List(vec![value.clone()])),
         (Kind::Recipes, Value::List(items)) if items.iter().all(|item| item.as_str().is_some()) => {
             Ok(value.clone())
@@ -156,6 +170,49 @@ fn one_of(key: &Key, words: &[&str], word: &str) -> Result<Value, Wrong> {
             .map(|near| Value::String(near.into()))
             .collect(),
     })
+}
+
+/// Variables sorted by name; each value must be a text, since that is what a process gets.
+fn environment(key: &Key, entries: &[(String, Value)]) -> Result<Value, Wrong> {
+    for (name, value) in entries {
+        let message = if name.is_empty() || name.contains(['=', '\0']) {
+            format!(
+                "`{}` has a variable `{name}`, which no process can have",
+                key.path
+            )
+        } else if value.as_str().is_none() {
+            format!(
+                "`{}.{name}` must be a string, found {} ({value}): write it in quotes",
+                key.path,
+                value.type_name()
+            )
+        } else {
+            continue;
+        };
+        return Err(Wrong {
+            code: "E0103",
+            message,
+            nearest: Vec::new(),
+        });
+    }
+    let mut entries = entries.to_vec();
+    entries.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(Value::Table(entries))
+}
+
+/// Options of nested tables under dotted paths.
+fn flatten(prefix: &str, entries: &[(String, Value)], flat: &mut Vec<(String, Value)>) {
+    for (name, value) in entries {
+        let path = if prefix.is_empty() {
+            name.clone()
+        } else {
+            format!("{prefix}.{name}")
+        };
+        match value {
+            Value::Table(inner) if !inner.is_empty() => flatten(&path, inner, flat),
+            _ => flat.push((path, value.clone())),
+        }
+    }
 }
 
 /// A glob, or `{ text = GLOB }`, or `{ jsonl = GLOB, field = NAME }`.

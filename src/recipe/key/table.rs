@@ -1,5 +1,6 @@
 //! The table of keys.
 
+use super::megatron::MEGATRON;
 use super::{Fallback, Key, Kind, UNBOUNDED};
 
 const FROM_SIZE: Fallback = Fallback::Derived("from model.size or model.hf");
@@ -94,8 +95,25 @@ const fn derived(mut key: Key, words: &'static str) -> Key {
 const ANY: f64 = f64::MAX;
 
 /// Every key of recipes, in the order of sections that documents have.
+pub static KEYS: &[Key] = &joined::<{ OURS.len() + MEGATRON.len() }>(OURS, MEGATRON);
+
+const fn joined<const N: usize>(first: &[Key], second: &[Key]) -> [Key; N] {
+    let mut keys = [first[0]; N];
+    let mut at = 0;
+    while at < N {
+        keys[at] = if at < first.len() {
+            first[at]
+        } else {
+            second[at - first.len()]
+        };
+        at += 1;
+    }
+    keys
+}
+
+/// The keys that our own trainer knows; recipes for Megatron-Bridge use some of them too.
 #[rustfmt::skip]
-pub static KEYS: &[Key] = &[
+const OURS: &[Key] = &[
     key("extends", Kind::Recipes, Fallback::Absent, "Recipes that this one changes; of a list, later ones win"),
     // model
     key("model.size", Kind::Text, Fallback::Absent, "A published size by name, such as qwen3_5-0_8b"),

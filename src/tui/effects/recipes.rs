@@ -51,7 +51,8 @@ fn walk(folder: &Path, depth: usize, paths: &mut Vec<PathBuf>) -> io::Result<()>
             continue;
         }
         if path.is_dir() {
-            if depth > 0 {
+            // Parts that recipes extend are no recipes.
+            if depth > 0 && entry.file_name() != "base" {
                 // One folder that cannot be read does not hide the others.
                 let _ = walk(&path, depth - 1, paths);
             }

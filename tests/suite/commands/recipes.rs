@@ -164,3 +164,36 @@ fn colours_come_on_demand_only() {
     ]));
     assert!(has_escape(&["--color", "always", "keys"]));
 }
+
+#[test]
+fn check_all_lists_every_published_recipe_and_what_stops_it() {
+    let rows = json(&["check", "--all", "--json"]);
+    let rows = rows.as_array().unwrap();
+    assert_eq!(rows.len(), 36);
+    let stuck = rows.iter().filter(|row| row["can_start"] == false);
+    assert_eq!(stuck.count(), 10);
+    let row = rows
+        .iter()
+        .find(|row| row["name"] == "qwen35_vl_397b_a17b_sft_128gpu_h100_bf16_config")
+        .unwrap();
+    assert_eq!(row["gpus"], 128);
+    assert_eq!(row["starts_on"].as_array().unwrap().len(), 0);
+    let problems = row["problems"].as_array().unwrap();
+    let problem = problems.iter().find(|p| p["severity"] == "error").unwrap();
+    assert_eq!(problem["code"], "global-batch");
+    assert!(problem["reason"].as_str().unwrap().contains("64"));
+    assert_eq!(problem["fixes"][0]["key"], "train.global_batch_size");
+    let path = problem["span"]["path"].as_str().unwrap();
+    let text = std::fs::read_to_string(path).unwrap();
+    let bytes = |end: &str| problem["span"]["span"][end].as_u64().unwrap() as usize;
+    assert_eq!(&text[bytes("start")..bytes("end")], "32");
+}
+
+#[test]
+fn our_own_trainer_refuses_a_recipe_for_megatron_bridge() {
+    let path = "recipes/megatron/qwen35_vl_9b_sft_4gpu_h100_bf16.toml";
+    let output = trestle(&["train", path]);
+    assert_eq!(output.status.code(), Some(3));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("trestle launch"), "{text}");
+}
