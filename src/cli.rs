@@ -19,8 +19,10 @@ mod fetch_progress;
 mod follow;
 mod fork;
 mod inspect;
+mod job;
 mod keys;
 mod keys_ui;
+mod launch;
 mod layout;
 mod machine;
 mod man;
@@ -109,6 +111,8 @@ fn dispatch(arguments: Arguments, context: &Context) -> Outcome {
         Command::Data(a) => data::run(&a, context),
         Command::Train(a) => train::run(&a, context),
         Command::Trainer(a) => trainer::run(&a, context),
+        Command::Launch(a) => launch::run(&a, context),
+        Command::Job(a) => job::run(&a, context),
         Command::Runs(a) => runs::run(&a, context),
         Command::Pause(a) => control::pause(&a, context),
         Command::Continue(a) => control::resume_steps(&a, context),

@@ -3,6 +3,7 @@
 mod bench;
 mod bridge;
 mod convert;
+mod launch;
 
 use std::path::PathBuf;
 
@@ -15,6 +16,7 @@ pub(super) use convert::{
     ConvertArguments, Direction, ExportArguments, ImportArguments, MegatronArguments,
     MegatronFormat, ReshardArguments, VerifyArguments, WritingArguments,
 };
+pub(super) use launch::{JobArguments, LaunchArguments, Place as LaunchPlace};
 
 /// The terminal workbench for people who train Qwen3.5-class models.
 ///
@@ -77,6 +79,8 @@ pub(super) enum Command {
     Train(TrainArguments),
     #[command(hide = true)]
     Trainer(TrainerArguments),
+    Launch(LaunchArguments),
+    Job(JobArguments),
     Runs(RunsArguments),
     /// Make a running trainer wait at its next step
     Pause(RunArgument),
@@ -126,7 +130,7 @@ pub(super) struct CheckArguments {
 }
 
 /// Values given on the command line.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(super) struct SetOptions {
     /// Override a key of the recipe; the value is TOML, a bare word is a string
     #[arg(long = "set", value_name = "KEY=VALUE")]

@@ -27,7 +27,8 @@ pub(super) fn load_valid(
     Err(Failure::said(Exit::Recipe))
 }
 
-fn print_to_stderr(text: &str) {
+/// Writes to standard error.
+pub(super) fn print_to_stderr(text: &str) {
     use std::io::Write as _;
     // Nobody is left to tell if standard error is closed.
     let _ = std::io::stderr().write_all(text.as_bytes());

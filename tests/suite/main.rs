@@ -2,6 +2,7 @@
 #![allow(missing_docs, reason = "tests are read, not linked against")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
+mod backend;
 mod checkpoint;
 mod commands;
 mod data;
