@@ -5,6 +5,7 @@
 //! whoever comes back later finds it again.
 
 mod error;
+pub mod foreign;
 pub mod job;
 pub mod local;
 pub mod preflight;

@@ -38,6 +38,7 @@ mod tokenizer;
 mod train;
 mod trainer;
 mod verify;
+mod watch;
 mod workbench;
 
 use std::path::PathBuf;
@@ -114,6 +115,7 @@ fn dispatch(arguments: Arguments, context: &Context) -> Outcome {
         Command::Launch(a) => launch::run(&a, context),
         Command::Job(a) => job::run(&a, context),
         Command::Runs(a) => runs::run(&a, context),
+        Command::Watch(a) => watch::run(&a, context),
         Command::Pause(a) => control::pause(&a, context),
         Command::Continue(a) => control::resume_steps(&a, context),
         Command::Checkpoint(a) => control::checkpoint(&a, context),

@@ -32,6 +32,8 @@ pub struct Options {
     pub recipes: PathBuf,
     /// The runs' folder, if the user named one; else `runs`, and new runs go where their recipe says.
     pub runs: Option<PathBuf>,
+    /// The run that Train opens on; else the newest one that is live.
+    pub show: Option<PathBuf>,
     /// The keymap file's text and name, if there is one.
     pub keymap: Option<(PathBuf, String)>,
 }

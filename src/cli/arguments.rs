@@ -4,6 +4,7 @@ mod bench;
 mod bridge;
 mod convert;
 mod launch;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -17,6 +18,7 @@ pub(super) use convert::{
     MegatronFormat, ReshardArguments, VerifyArguments, WritingArguments,
 };
 pub(super) use launch::{JobArguments, LaunchArguments, Place as LaunchPlace};
+pub(super) use watch::WatchArguments;
 
 /// The terminal workbench for people who train Qwen3.5-class models.
 ///
@@ -82,6 +84,7 @@ pub(super) enum Command {
     Launch(LaunchArguments),
     Job(JobArguments),
     Runs(RunsArguments),
+    Watch(WatchArguments),
     /// Make a running trainer wait at its next step
     Pause(RunArgument),
     /// Let a paused trainer go on

@@ -9,10 +9,27 @@ use super::{Context, Exit, Failure, Outcome, bundled};
 use crate::tui::{self, Options, TuiError};
 
 pub(super) fn run(arguments: &WorkbenchArguments, context: &Context) -> Outcome {
-    let recipes = recipes(arguments.recipes.as_deref())?;
+    open(
+        arguments.recipes.as_deref(),
+        context.runs.clone(),
+        None,
+        context,
+    )
+}
+
+/// Opens the workbench on folders of recipes and runs, and on a run to watch.
+pub(super) fn open(
+    wanted: Option<&Path>,
+    runs: Option<PathBuf>,
+    show: Option<PathBuf>,
+    context: &Context,
+) -> Outcome {
+    let recipes = recipes(wanted)?;
+    let watched = show.clone();
     let options = Options {
         recipes,
-        runs: context.runs.clone(),
+        runs,
+        show,
         keymap: keymap(),
     };
     let farewell = tui::run(options).map_err(|error| match error {
@@ -21,7 +38,9 @@ pub(super) fn run(arguments: &WorkbenchArguments, context: &Context) -> Outcome 
             .hint("`trestle --help` lists what works without one, such as `trestle train`"),
         TuiError::Terminal(_) => Exit::Failure.because(error.to_string()),
     })?;
-    if let Some(run) = farewell.detached
+    if let Some(run) = farewell
+        .detached
+        .filter(|run| watched.as_ref() != Some(run))
         && std::io::stdout().is_terminal()
     {
         let name = run.file_name().unwrap_or_default().to_string_lossy();

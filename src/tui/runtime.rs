@@ -85,6 +85,15 @@ pub(super) fn run(options: Options) -> Result<Farewell, TuiError> {
     for effect in app::update::start(&runtime.state) {
         runtime.carry_out(effect)?;
     }
+    if let Some(run) = options.show {
+        let name = run
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        runtime.update(Message::Launched(Ok(run)))?;
+        runtime.update(Message::Say(Tone::Good, format!("watching {name}")))?;
+    }
     runtime.turn(&receiver)?;
     // Threads that wait to send must not keep the program from ending.
     drop(receiver);

@@ -1,5 +1,6 @@
 //! Launching beyond this machine: scripts, profiles, Slurm, torchrun.
 
+mod foreign;
 mod profiles;
 mod real_slurm;
 mod real_torchrun;
