@@ -104,6 +104,7 @@ impl TrainShape {
             recompute: self.recompute.clone(),
             optimizer: OptimizerState::AdamW,
             loss_chunk: self.loss_chunk,
+            keeps_cheap: false,
         }
     }
 }

@@ -53,6 +53,7 @@ impl MemoryPlan {
             recompute: recompute(recipe),
             optimizer: OptimizerState::AdamW,
             loss_chunk: recipe.train.loss_chunk,
+            keeps_cheap: machine.gpu.is_none(),
         };
         Self {
             plan: plan::step_plan(&recipe.model.config, &shape),

@@ -65,6 +65,8 @@ pub struct StepShape {
     pub optimizer: OptimizerState,
     /// Tokens whose logits exist at the same time.
     pub loss_chunk: usize,
+    /// Whether layers keep what one pass over memory would give again, as they do on the CPU.
+    pub keeps_cheap: bool,
 }
 
 /// What a step holds at its fullest moment.
@@ -121,10 +123,11 @@ struct Widths {
     value_heads: u64,
     state: u64,
     rotary: u64,
+    keeps_cheap: bool,
 }
 
 impl Widths {
-    fn of(config: &TextConfig, precision: Precision) -> Self {
+    fn of(config: &TextConfig, precision: Precision, keeps_cheap: bool) -> Self {
         let heads = config.num_attention_heads as u64;
         let value_heads = config.linear_num_value_heads as u64;
         Self {
@@ -140,6 +143,7 @@ impl Widths {
             value_heads,
             state: value_heads * (config.linear_key_head_dim * config.linear_value_head_dim) as u64,
             rotary: config.rotary_dim() as u64,
+            keeps_cheap,
         }
     }
 
@@ -178,7 +182,45 @@ impl Widths {
             bytes += a * 2 * self.mlp;
             formula += " + a 2I";
         }
+        let cheap = self.cheap(kind, recompute);
+        if cheap > 0 {
+            bytes += cheap;
+            formula += " + norms, rotated heads, delta inputs and states";
+        }
         PerToken { bytes, formula }
+    }
+
+    /// What a layer keeps on the CPU although its backward could make it again: outputs of its norms with rotated heads, the delta rule's
+    /// inputs with the states and corrected values of its chunks.
+    fn cheap(&self, kind: LayerKind, recompute: &Recompute) -> u64 {
+        let a = self.a;
+        if !self.keeps_cheap {
+            return 0;
+        }
+        let norms = if recompute.keeps(RecomputeModule::Norm) {
+            a * (2 * self.h + self.rotated(kind))
+        } else {
+            0
+        };
+        let delta = match kind {
+            LayerKind::LinearAttention if recompute.keeps(RecomputeModule::GatedDelta) => {
+                self.delta_inputs() + 4 * (self.state / DELTA_CHUNK as u64 + self.value)
+            }
+            _ => 0,
+        };
+        norms + delta
+    }
+
+    fn rotated(&self, kind: LayerKind) -> u64 {
+        match kind {
+            LayerKind::FullAttention => self.query + self.key,
+            LayerKind::LinearAttention => 0,
+        }
+    }
+
+    /// The convolution's output, `g` and `beta`.
+    fn delta_inputs(&self) -> u64 {
+        self.a * self.channels + 8 * self.value_heads
     }
 
     /// The output of a mixer's core and what its backward needs besides.
@@ -243,7 +285,14 @@ impl Widths {
                 )
             }
         };
-        let in_mixer = in_mixer.saturating_sub(given_up);
+        // On the CPU these are kept already.
+        let there = match kind {
+            _ if !self.keeps_cheap => 0,
+            LayerKind::FullAttention => a * (h + self.rotated(kind)),
+            LayerKind::LinearAttention => a * h + self.delta_inputs(),
+        };
+        let in_mlp = in_mlp - if self.keeps_cheap { a * h } else { 0 };
+        let in_mixer = in_mixer.saturating_sub(given_up + there);
         if in_mlp >= in_mixer {
             PerToken {
                 bytes: again + in_mlp,
@@ -263,7 +312,14 @@ impl Widths {
         let Self { a, h, .. } = *self;
         match recompute {
             Recompute::Full => a * h,
-            _ => a * 2 * h + self.kept(LayerKind::FullAttention, recompute).bytes,
+            _ => {
+                let joined = if self.keeps_cheap && recompute.keeps(RecomputeModule::Norm) {
+                    2 * h
+                } else {
+                    0
+                };
+                a * (2 * h + joined) + self.kept(LayerKind::FullAttention, recompute).bytes
+            }
         }
     }
 }
@@ -362,7 +418,7 @@ fn moments(config: &TextConfig, widths: &Widths, recompute: &Recompute) -> Vec<M
 
 /// What a step of `config` on one GPU holds at its fullest moment.
 pub fn step_plan(config: &TextConfig, shape: &StepShape) -> StepPlan {
-    let widths = Widths::of(config, shape.precision);
+    let widths = Widths::of(config, shape.precision, shape.keeps_cheap);
     let a = widths.a;
     let tokens = (shape.seq_length as u64).saturating_mul(shape.micro_batch_size as u64);
     let chunk = (shape.loss_chunk as u64).clamp(1, tokens.max(1));
