@@ -29,6 +29,7 @@ mod man;
 mod map;
 mod model;
 mod output;
+mod plan;
 mod probe;
 mod progress;
 mod resume;
@@ -124,6 +125,7 @@ fn dispatch(arguments: Arguments, context: &Context) -> Outcome {
         Command::Mark(a) => control::mark(&a, context),
         Command::Resume(a) => resume::run(&a, context),
         Command::Fork(a) => fork::run(&a, context),
+        Command::Plan(a) => plan::run(&a, context),
         Command::Inspect(a) => inspect::run(&a, context),
         Command::Probe(a) => {
             crate::ops::retain_heap();

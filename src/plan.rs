@@ -1,7 +1,8 @@
 //! What a parallel layout costs and whether it can run.
 //!
 //! A [`Job`] is a model with everything that a layout depends on; [`problems`] says why it cannot start,
-//! [`job_memory`] what every stage holds by Megatron's terms, [`job_flops`] what a step computes, and a [`Machine`] what it runs on.
+//! [`job_memory`] what every stage holds by Megatron's terms, [`job_flops`] what a step computes, and [`plan`] all of it and the time of a step,
+//! [`fit`] which layouts would do best, and a [`Machine`] what it runs on.
 //! [`Degrees`] say how a run is spread; [`RankGrid`] puts every rank in its place and groups, [`rules`] checks them against a model and a
 //! batch, [`Pipeline`] cuts the layers into pipeline stages, [`memory`] adds up what the fullest rank holds,
 //! [`step_plan`] what our own trainer holds at the fullest moment of a step on one GPU.
@@ -16,11 +17,14 @@ mod order;
 mod pipeline;
 mod problem;
 mod rule;
+mod search;
 mod stage;
+mod whole;
 
 pub use cost::{
-    ModuleFlops, Routing, Weights, job_flops, job_memory, layer_weights, mtp_weights, stage_memory,
-    stage_weights, tflops_per_gpu, trained_weights, vision_flops, vision_weights,
+    LinkKind, ModuleFlops, Routing, StageTime, StepTime, Traffic, Weights, job_flops, job_memory,
+    layer_weights, mtp_weights, stage_memory, stage_weights, step_time, tflops_per_gpu, traffic,
+    trained_weights, vision_flops, vision_weights,
 };
 pub use degrees::{Axis, Coordinates, Degrees, lcm};
 pub use grid::{GridError, Group, MOST_RANKS, RankGrid};
@@ -38,4 +42,6 @@ pub use order::{RankOrder, RankOrderError};
 pub use pipeline::{Pipeline, PipelineError};
 pub use problem::{Fix, Problem, mended, problems};
 pub use rule::{BatchShape, Rule, Violation, check, rules};
+pub use search::{Candidate, Constraints, Found, Rejection, fit};
 pub use stage::{Stage, stages};
+pub use whole::{Plan, PlanError, plan};

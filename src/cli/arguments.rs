@@ -4,6 +4,7 @@ mod bench;
 mod bridge;
 mod convert;
 mod launch;
+mod plan;
 mod watch;
 
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ pub(super) use convert::{
     MegatronFormat, ReshardArguments, VerifyArguments, WritingArguments,
 };
 pub(super) use launch::{JobArguments, LaunchArguments, Place as LaunchPlace};
+pub(super) use plan::PlanArguments;
 pub(super) use watch::WatchArguments;
 
 /// The terminal workbench for people who train Qwen3.5-class models.
@@ -96,6 +98,7 @@ pub(super) enum Command {
     Mark(MarkArguments),
     Resume(ResumeArguments),
     Fork(ForkArguments),
+    Plan(PlanArguments),
     Inspect(InspectArguments),
     Probe(ProbeArguments),
     Bench(BenchArguments),

@@ -9,6 +9,8 @@ use crate::base::Severity;
 mod conditions;
 mod mend;
 
+pub(super) use mend::balanced_layout;
+
 /// A value that would mend a problem.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fix {
@@ -110,4 +112,9 @@ pub(super) fn job_stages(job: &Job) -> Result<Vec<super::Stage>, PipelineError> 
         text.mtp_num_hidden_layers,
         text.tie_word_embeddings,
     )
+}
+
+/// The first error, without fixes; for searches that look at many jobs.
+pub(super) fn first_error(job: &Job) -> Option<Problem> {
+    mend::errors(job).into_iter().next()
 }

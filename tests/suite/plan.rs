@@ -1,6 +1,7 @@
 //! Rank grids, stages, rules and memory of parallel layouts.
 
 mod cost;
+mod fit;
 mod grid;
 mod memory;
 mod pipeline;

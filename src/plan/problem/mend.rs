@@ -37,7 +37,7 @@ fn breaks(job: &Job, code: &str) -> bool {
 }
 
 /// Errors without their fixes sorted.
-fn errors(job: &Job) -> Vec<Problem> {
+pub(super) fn errors(job: &Job) -> Vec<Problem> {
     let mut list: Vec<Problem> = rule::check(&job.model.text, &job.degrees, &job.batch)
         .into_iter()
         .filter(|violation| !conditions::replaces(job, violation.rule))
@@ -265,7 +265,7 @@ fn even_ends(layers: usize, pp: usize, vpp: usize) -> Option<Fix> {
 
 /// A layout string that shares the layers out as evenly as can be, MTP counted as a layer of the last chunk; none where a chunk would be empty,
 /// or where the job has a layout or counts of its own.
-pub(super) fn balanced_layout(job: &Job) -> Option<String> {
+pub(in crate::plan) fn balanced_layout(job: &Job) -> Option<String> {
     let megatron = &job.megatron;
     let own = megatron.pipeline_layout.is_some()
         || megatron.first_stage_layers.is_some()
