@@ -310,17 +310,15 @@ impl Widths {
     /// the output of the depth before.
     fn mtp(&self, recompute: &Recompute) -> u64 {
         let Self { a, h, .. } = *self;
-        match recompute {
-            Recompute::Full => a * h,
-            _ => {
-                let joined = if self.keeps_cheap && recompute.keeps(RecomputeModule::Norm) {
-                    2 * h
-                } else {
-                    0
-                };
-                a * (2 * h + joined) + self.kept(LayerKind::FullAttention, recompute).bytes
-            }
+        if *recompute == Recompute::Full {
+            return a * h;
         }
+        let joined = if self.keeps_cheap && recompute.keeps(RecomputeModule::Norm) {
+            2 * h
+        } else {
+            0
+        };
+        a * (2 * h + joined) + self.kept(LayerKind::FullAttention, recompute).bytes
     }
 }
 
