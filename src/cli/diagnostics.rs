@@ -23,6 +23,9 @@ pub(super) fn load_valid(
         loaded.recipe = Some(recipe.clone());
         return Ok((recipe, loaded));
     }
+    if let Some(megatron) = loaded.megatron.as_ref().filter(|_| loaded.is_valid()) {
+        return Err(super::train::not_ours(path, &megatron.recipe));
+    }
     print_to_stderr(&report(&loaded, color));
     Err(Failure::said(Exit::Recipe))
 }

@@ -67,15 +67,16 @@ fn load(path: &Path, sets: &[String]) -> Result<Recipe, Failure> {
     }
 }
 
-/// Why our own trainer refuses a recipe for Megatron-Bridge.
+/// Why this version does not start a recipe for Megatron-Bridge.
 pub(super) fn not_ours(path: &Path, upstream: &str) -> Failure {
     Exit::Recipe
         .because(format!(
-            "{} is for Megatron-Bridge ({upstream}), which our own trainer cannot run",
+            "{} is for Megatron-Bridge ({upstream}): our own trainer cannot run it, and this version does not start it elsewhere",
             path.display()
         ))
         .hint(format!(
-            "`trestle launch {} --on torchrun` or `--on slurm` starts it there",
+            "`trestle check {}` says whether it can start; `trestle launch RECIPE --on slurm --upstream {upstream}` starts it with the \
+             values of a recipe of ours",
             path.display()
         ))
 }

@@ -17,7 +17,7 @@ pub(super) fn read(run: &Path) -> Result<Recipe, TrainError> {
         return Err(TrainError::Recipe {
             path,
             problems: format!(
-                "it is for Megatron-Bridge ({}), which our own trainer cannot run; `trestle launch` starts it there",
+                "it is for Megatron-Bridge ({}), which our own trainer cannot run",
                 megatron.recipe
             ),
         });
