@@ -73,9 +73,11 @@ pub struct Parallel {
 }
 
 impl Parallel {
-    /// Ranks in all: `tp * pp * cp * dp`.
+    /// Ranks in all: `tp * pp * cp * dp`, or the most that can be counted.
     pub fn world_size(&self) -> usize {
-        self.tp * self.pp * self.cp * self.dp
+        [self.pp, self.cp, self.dp]
+            .iter()
+            .fold(self.tp, |ranks, &degree| ranks.saturating_mul(degree))
     }
 }
 
