@@ -3,7 +3,7 @@
 //! ```text
 //!  main  cli  tui                  arguments and printing | terminal, keys, screens
 //!         app                      State, Action, Message, Effect, update: knows neither terminal nor candle
-//!  backend run telemetry watch hub |  train data nn checkpoint ops        processes and files | tensors
+//!  backend run telemetry watch hub | bench train data nn checkpoint ops   processes and files | tensors (+ kernels/*.cu)
 //!  ----------------------------- below: no file, no clock, no candle, no ratatui
 //!  recipe  event  mapping  plan  spec
 //!         base

@@ -161,16 +161,7 @@ fn large_gpu(
         ("SM clock", clocks, &tracks.clock),
     ];
     for (name, value, track) in lines {
-        let room = usize::from(area.width).saturating_sub(26);
-        canvas.line(
-            area,
-            row,
-            Line::from(vec![
-                Span::styled(format!(" {name:<8}"), theme.dim),
-                Span::raw(format!(" {value:>13}  ")),
-                Span::styled(spark(track.last(room)), theme.bar),
-            ]),
-        );
+        canvas.line(area, row, history_line(name, &value, track, area, theme));
         row += 1;
     }
     let rate = |reading: &Reading<crate::base::Bytes>| {
@@ -197,6 +188,22 @@ fn large_gpu(
     );
     canvas.line(area, row, Span::styled(text, theme.dim));
     row + 1
+}
+
+/// A reading with as much of its history as the width leaves room for.
+fn history_line(
+    name: &str,
+    value: &str,
+    track: &Track,
+    area: Rect,
+    theme: &Theme,
+) -> Line<'static> {
+    let room = usize::from(area.width).saturating_sub(26);
+    Line::from(vec![
+        Span::styled(format!(" {name:<8}"), theme.dim),
+        Span::raw(format!(" {value:>13}  ")),
+        Span::styled(spark(track.last(room)), theme.bar),
+    ])
 }
 
 /// A GPU in a row.
@@ -256,16 +263,7 @@ fn host(train: &Train, machine: &Machine, canvas: &mut Canvas, area: Rect, row: 
                 ("memory", memory, &machine.memory),
             ];
             for (name, value, track) in lines {
-                let room = usize::from(area.width).saturating_sub(26);
-                canvas.line(
-                    area,
-                    row,
-                    Line::from(vec![
-                        Span::styled(format!(" {name:<8}"), theme.dim),
-                        Span::raw(format!(" {value:>13}  ")),
-                        Span::styled(spark(track.last(room)), theme.bar),
-                    ]),
-                );
+                canvas.line(area, row, history_line(name, &value, track, area, theme));
                 row += 1;
             }
         } else {
