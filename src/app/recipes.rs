@@ -43,6 +43,8 @@ pub struct Checked {
     pub summary: String,
     /// Every file the recipe was made of, itself first.
     pub files: Vec<PathBuf>,
+    /// What a recipe for Megatron-Bridge is about; none for our own trainer's.
+    pub megatron: Option<String>,
 }
 
 impl Checked {
@@ -248,7 +250,15 @@ impl Outcome {
             recipe,
             live,
         });
+        let megatron = loaded.megatron.as_ref().map(|job| {
+            let d = job.degrees;
+            format!(
+                "{}: {}, world {} = tp{} pp{} dp{} cp{} ep{}",
+                job.recipe, job.model_name, job.gpus, d.tp, d.pp, d.dp, d.cp, d.ep
+            )
+        });
         let checked = Checked {
+            megatron,
             text,
             problems: loaded.diagnostics,
             bases,

@@ -49,12 +49,14 @@ pub fn unavailable(state: &State, action: Action) -> Option<String> {
             if entry.is_valid() && entry.good.is_some() {
                 return None;
             }
-            let errors = entry
-                .checked
-                .as_ref()
-                .map_or(0, super::super::recipes::Checked::errors);
+            let checked = entry.checked.as_ref();
+            let errors = checked.map_or(0, super::super::recipes::Checked::errors);
+            let megatron = checked.is_some_and(|checked| checked.megatron.is_some());
             Some(match (&entry.unreadable, errors) {
                 (Some(why), _) => why.clone(),
+                (None, 0) if megatron => {
+                    "for Megatron-Bridge: this version checks it and does not start it".into()
+                }
                 (None, 0) => "the recipe is not validated yet".into(),
                 (None, 1) => "the recipe has an error".into(),
                 (None, n) => format!("the recipe has {n} errors"),

@@ -289,7 +289,15 @@ fn preview(state: &State, canvas: &mut Canvas, area: Rect) {
     });
     let inner = canvas.pane(area, number(Pane::Preview), focused, title, "");
     let Some(good) = good else {
-        canvas.line(inner, 0, Span::styled("no valid revision yet", theme.dim));
+        let checked = state.recipes.selected().and_then(|e| e.checked.as_ref());
+        let megatron = checked.and_then(|checked| checked.megatron.as_deref());
+        let text = megatron.unwrap_or("no valid revision yet").to_owned();
+        for (y, line) in wrapped(&[text], usize::from(inner.width.saturating_sub(1)))
+            .iter()
+            .enumerate()
+        {
+            canvas.line(inner, y as u16, Span::styled(line.clone(), theme.dim));
+        }
         return;
     };
     let lines = wrapped(

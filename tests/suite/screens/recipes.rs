@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use trestle::app::launch::LaunchRequest;
-use trestle::app::recipes::{Message as Recipes, Pane};
+use trestle::app::recipes::{Message as Recipes, Outcome, Pane};
 use trestle::app::{Dialog, Effect, Message};
 use trestle::base::Bytes;
 use trestle::event::RequestKind;
@@ -283,6 +283,31 @@ fn a_recipe_with_errors_cannot_be_launched() {
     assert!(bench.press("enter").is_empty());
     assert!(bench.state.dialogs.is_empty());
     assert!(bench.text().contains("error"), "{}", bench.text());
+}
+
+#[test]
+fn a_recipe_for_megatron_bridge_says_what_it_is_and_is_not_launched() {
+    let mut bench = Bench::new(120, 36);
+    select(&mut bench, "broken.toml");
+    let path = bench.state.recipes.selected().unwrap().path.clone();
+    let published = Path::new("recipes/megatron/qwen35_vl_2b_peft_1gpu_h100_bf16.toml");
+    let read = |wanted: &Path| {
+        let inside = wanted.strip_prefix(FOLDER).unwrap();
+        std::fs::read_to_string(if *wanted == path {
+            published.to_owned()
+        } else {
+            published.with_file_name("").join(inside)
+        })
+    };
+    let outcome = Outcome::read(path.clone(), &read);
+    bench.send(Message::Recipes(Recipes::Checked(Box::new(outcome))));
+    assert!(bench.press("enter").is_empty());
+    assert!(bench.state.dialogs.is_empty());
+    let text = bench.text();
+    for said in ["for Megatron-Bridge", "world 1 = tp1 pp1 dp1"] {
+        assert!(text.contains(said), "{text}");
+    }
+    assert!(!text.contains("no valid revision"), "{text}");
 }
 
 #[test]
