@@ -6,6 +6,7 @@
 
 mod change;
 mod document;
+mod edit;
 mod flat;
 mod key;
 mod load;
@@ -20,6 +21,7 @@ mod rule;
 mod value;
 
 pub use change::{Change, apply_live, diff, diff_recipes, parse_live};
+pub use edit::{EditError, edit};
 pub use key::{Fallback, KEYS, Key, Kind, find as find_key};
 pub use load::{Loaded, load};
 pub use megatron::{Megatron, key_of, options, overrides, settings};

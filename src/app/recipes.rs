@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::base::{Diagnostic, Place, Severity};
-use crate::recipe::{self, Recipe};
+use crate::recipe::{self, Megatron, Recipe};
 use crate::telemetry::Sample;
 
 use super::preview::Preview;
@@ -45,6 +45,8 @@ pub struct Checked {
     pub files: Vec<PathBuf>,
     /// What a recipe for Megatron-Bridge is about; none for our own trainer's.
     pub megatron: Option<String>,
+    /// The recipe for Megatron-Bridge itself, with errors or without.
+    pub bridge: Option<Arc<Megatron>>,
 }
 
 impl Checked {
@@ -259,6 +261,7 @@ impl Outcome {
         });
         let checked = Checked {
             megatron,
+            bridge: loaded.megatron.map(Arc::new),
             text,
             problems: loaded.diagnostics,
             bases,
