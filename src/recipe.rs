@@ -4,6 +4,7 @@
 //! checked as a whole: all problems at once, as [`Diagnostic`](crate::base::Diagnostic)s. What a key may be is declared once, in
 //! [`KEYS`]. Files are read through a closure; this room touches none.
 
+mod bundled;
 mod change;
 mod document;
 mod edit;
@@ -20,6 +21,7 @@ mod resolved;
 mod rule;
 mod value;
 
+pub use bundled::{BUNDLED, load_bundled, published, published_paths};
 pub use change::{Change, apply_live, diff, diff_recipes, parse_live};
 pub use edit::{EditError, edit};
 pub use key::{Fallback, KEYS, Key, Kind, find as find_key};

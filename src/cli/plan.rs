@@ -16,8 +16,8 @@ use crate::recipe;
 use crate::spec::ModelConfig;
 
 pub(super) fn run(arguments: &PlanArguments, context: &Context) -> Outcome {
-    let machine = machine_of(arguments)?;
-    let job = job_of(arguments, context)?;
+    let (job, hardware) = job_of(arguments, context)?;
+    let machine = machine_of(arguments, hardware.as_deref())?;
     if arguments.fit {
         let gpus = arguments.gpus.unwrap_or(job.gpus);
         let found = plan::fit(&job, gpus, &machine, &Constraints::default());
@@ -47,8 +47,8 @@ pub(super) fn run(arguments: &PlanArguments, context: &Context) -> Outcome {
     Ok(())
 }
 
-/// The machine that the arguments name.
-fn machine_of(arguments: &PlanArguments) -> Result<Machine, Failure> {
+/// The machine that the arguments name, or the recipe's `hardware`, or an H100.
+fn machine_of(arguments: &PlanArguments, hardware: Option<&str>) -> Result<Machine, Failure> {
     let own = match &arguments.hardware {
         None => Vec::new(),
         Some(path) => {
@@ -60,37 +60,55 @@ fn machine_of(arguments: &PlanArguments) -> Result<Machine, Failure> {
     };
     let all = machine::with(own);
     let known: Vec<_> = all.iter().map(|machine| machine.name.clone()).collect();
+    let wanted = arguments.machine.as_deref().or(hardware).unwrap_or("h100");
     all.into_iter()
-        .find(|machine| machine.name.eq_ignore_ascii_case(&arguments.machine))
+        .find(|machine| machine.name.eq_ignore_ascii_case(wanted))
         .ok_or_else(|| {
             Exit::Usage
-                .because(format!("no machine is called \"{}\"", arguments.machine))
+                .because(format!("no machine is called \"{wanted}\""))
                 .hint(format!("known: {}", known.join(", ")))
         })
 }
 
-/// The job that the arguments describe.
-fn job_of(arguments: &PlanArguments, context: &Context) -> Result<Job, Failure> {
+/// The job that the arguments describe, and the machine that its recipe is for.
+fn job_of(arguments: &PlanArguments, context: &Context) -> Result<(Job, Option<String>), Failure> {
     let path = Path::new(&arguments.subject);
     let is_recipe = path
         .extension()
         .is_some_and(|extension| extension == "toml");
-    let (model, mut degrees, mut batch) = if is_recipe {
+    let mut hardware = None;
+    let mut is_upstream = false;
+    let mut job = if is_recipe {
         let loaded = recipe::load(path, &arguments.sets.set, &|path| fs::read_to_string(path));
-        let Some(recipe) = &loaded.recipe else {
+        if let Some(megatron) = loaded.megatron.as_ref().filter(|_| loaded.is_readable()) {
+            hardware = megatron.text("megatron.hardware").map(str::to_owned);
+            is_upstream = true;
+            megatron.job()
+        } else if let Some(recipe) = &loaded.recipe {
+            let model = ModelConfig::from(recipe.model.config.clone());
+            Job::new(model, recipe::degrees(recipe), recipe::batch_shape(recipe))
+        } else {
             context
                 .out
                 .write(diagnostics::report(&loaded, context.out.color))?;
             return Err(Failure::said(Exit::Recipe));
-        };
-        (
-            ModelConfig::from(recipe.model.config.clone()),
-            recipe::degrees(recipe),
-            Some(recipe::batch_shape(recipe)),
-        )
+        }
     } else {
-        (model_of(&arguments.subject)?, Degrees::default(), None)
+        let batch = BatchShape {
+            seq_length: 4096,
+            micro_batch_size: 1,
+            global_batch_size: 0,
+        };
+        Job::new(model_of(&arguments.subject)?, Degrees::default(), batch)
     };
+    change(&mut job, arguments, is_upstream);
+    Ok((job, hardware))
+}
+
+/// Puts what the arguments say in the place of what the subject says. GPUs that the subject says itself stay as many.
+fn change(job: &mut Job, arguments: &PlanArguments, says_gpus: bool) {
+    let degrees = &mut job.degrees;
+    let before = *degrees;
     for (given, degree) in [
         (arguments.tp, &mut degrees.tp),
         (arguments.pp, &mut degrees.pp),
@@ -104,16 +122,18 @@ fn job_of(arguments: &PlanArguments, context: &Context) -> Result<Job, Failure> 
     if arguments.tp.is_some() {
         degrees.sequence_parallel = degrees.tp > 1;
     }
-    let shape = batch.get_or_insert(BatchShape {
-        seq_length: 4096,
-        micro_batch_size: 1,
-        global_batch_size: 0,
-    });
+    let shape = &mut job.batch;
     shape.seq_length = arguments.sequence.unwrap_or(shape.seq_length);
     shape.micro_batch_size = arguments.micro_batch.unwrap_or(shape.micro_batch_size);
-    let mut job = Job::new(model, degrees, *shape);
-    if let Some(gpus) = arguments.gpus {
-        job = job.with_gpus(gpus);
+    let degrees = job.degrees;
+    let kept = (says_gpus && degrees != before).then_some(job.gpus);
+    if let Some(gpus) = arguments.gpus.or(kept) {
+        *job = job.clone().with_gpus(gpus);
+    } else if degrees != before {
+        // As many as the degrees take.
+        job.gpus = [degrees.tp, degrees.cp, degrees.dp, degrees.pp]
+            .into_iter()
+            .fold(1usize, usize::saturating_mul);
     }
     let step = job.degrees.dp.saturating_mul(job.batch.micro_batch_size);
     let global = match job.batch.global_batch_size {
@@ -132,7 +152,6 @@ fn job_of(arguments: &PlanArguments, context: &Context) -> Result<Job, Failure> 
         job.megatron.per_token_loss = true;
         job.megatron.average_in_collective = false;
     }
-    Ok(job)
 }
 
 fn model_of(name: &str) -> Result<ModelConfig, Failure> {

@@ -36,6 +36,15 @@ impl Loaded {
         self.recipe.is_some() || self.megatron.is_some() && self.errors() == 0
     }
 
+    /// Whether the document itself is right: what errors there are, the plan of its job has found.
+    ///
+    /// Codes of the planner are words (`heads-by-tp`), those of documents are a letter and digits (`E0201`).
+    pub fn is_readable(&self) -> bool {
+        let is_word = |code: &str| code.starts_with(|c: char| c.is_ascii_lowercase());
+        let mut errors = self.diagnostics.iter();
+        errors.all(|d| d.severity != Severity::Error || is_word(d.code))
+    }
+
     /// Problems that keep the recipe from running.
     pub fn errors(&self) -> usize {
         self.count(Severity::Error)

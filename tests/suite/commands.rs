@@ -6,6 +6,7 @@ mod convert;
 mod convert_refusals;
 mod help;
 mod inspect;
+mod launch;
 mod map;
 mod recipes;
 

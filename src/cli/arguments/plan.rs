@@ -26,9 +26,9 @@ pub(in crate::cli) struct PlanArguments {
     /// GPUs in all [default: as many as the degrees take]
     #[arg(long, value_name = "N")]
     pub(in crate::cli) gpus: Option<usize>,
-    /// Kind of GPU: h100, h200, gb200, or one of `--hardware`
-    #[arg(long, value_name = "NAME", default_value = "h100")]
-    pub(in crate::cli) machine: String,
+    /// Kind of GPU: h100, h200, gb200, or one of `--hardware` [default: the recipe's, or h100]
+    #[arg(long, value_name = "NAME")]
+    pub(in crate::cli) machine: Option<String>,
     /// Hardware file with machines of your own
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) hardware: Option<PathBuf>,

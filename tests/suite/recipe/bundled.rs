@@ -1,9 +1,10 @@
 //! The recipes that come with the program.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use trestle::recipe::{Loaded, load};
+use trestle::recipe::{BUNDLED, Loaded, load};
 use trestle::spec;
 
 fn folder() -> PathBuf {
@@ -69,4 +70,24 @@ fn variants_of_the_demo_differ_in_what_their_name_says() {
         assert_eq!(loaded.diagnostics, [], "{name}");
         assert_eq!(loaded.recipe.unwrap().parallel.world_size(), 1);
     }
+}
+
+fn files(folder: &Path, root: &Path, names: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(&path, root, names);
+        } else if path.extension().is_some_and(|e| e == "toml") {
+            let name = path.strip_prefix(root).unwrap();
+            names.insert(name.to_string_lossy().into_owned());
+        }
+    }
+}
+
+#[test]
+fn every_recipe_of_the_folder_comes_with_the_program() {
+    let mut names = BTreeSet::new();
+    files(&folder(), &folder(), &mut names);
+    let bundled: BTreeSet<String> = BUNDLED.iter().map(|(name, _)| (*name).into()).collect();
+    assert_eq!(bundled, names);
 }
