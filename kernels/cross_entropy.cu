@@ -5,7 +5,7 @@
 //   sums = (sum_n weight[n] ce[n], how many n of nonzero weight have argmax[n] == label[n])
 //
 // shapes    x [R, stride] bf16 or f32 of which V columns count, rows 16-byte aligned; label, argmax [R] u32; weight, ce, lse [R] f32;
-//           sums [2] f64
+//           scale [1] f32, or null: no gradient; sums [2] f64
 // launch    cluster: 8 blocks of 512 a row, each with its part of the row in shared memory (sm_90; ceil(V / 8) values must fit)
 //           block: 1 block of 1024 a row, which reads it twice         sums: 1 block of 1024
 // traffic   cluster: each row read once and written once, so memory-bound; block: one read more, from the L2 cache if it is there
@@ -156,20 +156,20 @@ template <typename T> __device__ __forceinline__ float target(const uint4* x, in
     return label >= 0 && here >= 0 && here < count * WIDTH<T> ? to_float(reinterpret_cast<const T*>(x)[here]) : 0.f;
 }
 
-template <typename T> __device__ __forceinline__ void by_block(T* x, Row row, int64_t V, int64_t stride, int gradient, float scale) {
+template <typename T> __device__ __forceinline__ void by_block(T* x, Row row, int64_t V, int64_t stride, const float* scale) {
     const int64_t n = blockIdx.x, count = (V + WIDTH<T> - 1) / WIDTH<T>;
     uint4* vectors = reinterpret_cast<uint4*>(x + n * stride);
-    const float weight = row.weight[n];
+    const float weight = row.weight[n], factor = scale ? *scale * weight : 0.f;
     const int64_t label = weight == 0.f ? -1 : (int64_t)row.label[n];
     Part whole = look<T>(vectors, count, 0, V);
     whole.target = target<T>(vectors, count, 0, label);
     if (threadIdx.x == 0) finish(row, n, whole, weight);
     __syncthreads();  // the label's logit is read before it is overwritten
-    if (gradient) differentiate<T>(vectors, vectors, count, 0, V, whole.max, whole.sum, scale * weight, label);
+    if (scale) differentiate<T>(vectors, vectors, count, 0, V, whole.max, whole.sum, factor, label);
 }
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-template <typename T> __device__ __forceinline__ void by_cluster(T* x, Row row, int64_t V, int64_t stride, int gradient, float scale) {
+template <typename T> __device__ __forceinline__ void by_cluster(T* x, Row row, int64_t V, int64_t stride, const float* scale) {
     extern __shared__ uint4 part[];
     __shared__ Part mine;
     cg::cluster_group cluster = cg::this_cluster();
@@ -180,7 +180,7 @@ template <typename T> __device__ __forceinline__ void by_cluster(T* x, Row row, 
     const uint32_t shared = (uint32_t)__cvta_generic_to_shared(part);
     for (int64_t i = threadIdx.x; i < count; i += blockDim.x)
         asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared + (uint32_t)i * 16), "l"(vectors + i) : "memory");
-    const float weight = row.weight[n];
+    const float weight = row.weight[n], factor = scale ? *scale * weight : 0.f;
     const int64_t label = weight == 0.f ? -1 : (int64_t)row.label[n];
     asm volatile("cp.async.wait_all;" ::: "memory");
     Part found = look<T>(part, count, base, V);  // each thread reads what it copied, and others after a barrier
@@ -204,7 +204,7 @@ template <typename T> __device__ __forceinline__ void by_cluster(T* x, Row row, 
     }
     asm volatile("barrier.cluster.arrive;" ::: "memory");  // done with the parts of others
     if (rank == 0 && threadIdx.x == 0) finish(row, n, whole, weight);
-    if (gradient) differentiate<T>(part, vectors, count, base, V, whole.max, whole.sum, scale * weight, label);
+    if (scale) differentiate<T>(part, vectors, count, base, V, whole.max, whole.sum, factor, label);
     asm volatile("barrier.cluster.wait;" ::: "memory");  // others are done with mine
 }
 #endif
@@ -224,19 +224,19 @@ extern "C" __global__ void cross_entropy_sums_f32(const float* ce, const uint32_
 }
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-#define BY_CLUSTER(T) by_cluster<T>(x, {label, weight, ce, lse, argmax}, V, stride, (int)gradient, scale);
+#define BY_CLUSTER(T) by_cluster<T>(x, {label, weight, ce, lse, argmax}, V, stride, scale);
 #else
 #define BY_CLUSTER(T)
 #endif
 #define CROSS_ENTROPY(T, SUFFIX)                                                                                                      \
     extern "C" __global__ void __launch_bounds__(1024)                                                                                \
         cross_entropy_block_##SUFFIX(T* x, const uint32_t* label, const float* weight, float* ce, float* lse, uint32_t* argmax,       \
-                                     int64_t V, int64_t stride, int64_t gradient, float scale) {                                      \
-        by_block<T>(x, {label, weight, ce, lse, argmax}, V, stride, (int)gradient, scale);                                            \
+                                     int64_t V, int64_t stride, const float* scale) {                                                 \
+        by_block<T>(x, {label, weight, ce, lse, argmax}, V, stride, scale);                                                           \
     }                                                                                                                                 \
     extern "C" __global__ void ROW_CLUSTER __launch_bounds__(512)                                                                     \
         cross_entropy_cluster_##SUFFIX(T* x, const uint32_t* label, const float* weight, float* ce, float* lse, uint32_t* argmax,     \
-                                       int64_t V, int64_t stride, int64_t gradient, float scale) {                                    \
+                                       int64_t V, int64_t stride, const float* scale) {                                               \
         BY_CLUSTER(T)                                                                                                                 \
     }
 

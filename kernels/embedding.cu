@@ -5,8 +5,8 @@
 // shapes    w [V, h], y, dy [N, h] bf16 or f32, dw [V, h] f32, contiguous; ids, order [N], runs [R, 3], several [M, 3] u32;
 //           order: tokens sorted by id, equal ids in their order; a run is up to 32 places of `order` with one id: (first place, places,
 //           target); the target is the id where the id has no other run, else V + a row of partial [P, h] f32; several: (id, its first
-//           row of partial, rows)
-// launch    forward: a warp a token; runs: a block of 128 a run; several: a block of 128 an id
+//           row of partial, rows); a row of either table whose count is 0 is none: tables have as many rows as N tokens may need
+// launch    forward: a warp a token; runs: a block of 128 a row of its table, as several
 // traffic   forward 2 N h elements; backward N h elements and 8 bytes of dw for each value of a row that occurs: memory-bound
 // numerics  f32 sums in the order of the tokens within a run, then of the runs; no atomics
 // compare   src/ops/embedding/reference.rs
@@ -55,6 +55,7 @@ __device__ __forceinline__ void runs(const T* dy, const uint32_t* order, const u
                                      int64_t h) {
     constexpr int W = WIDTH<T>;
     const uint32_t* run = table + 3 * (int64_t)blockIdx.x;
+    if (run[1] == 0) return;
     const int64_t target = run[2];
     float* to = target < V ? dw + target * h : partial + (target - V) * h;
     if (h % W == 0 && aligned(dy, dw, partial)) {
@@ -66,6 +67,7 @@ __device__ __forceinline__ void runs(const T* dy, const uint32_t* order, const u
 
 extern "C" __global__ void embedding_several_f32(const float* partial, const uint32_t* table, float* dw, int64_t h) {
     const uint32_t* id = table + 3 * (int64_t)blockIdx.x;
+    if (id[2] == 0) return;
     for (int64_t c = threadIdx.x; c < h; c += blockDim.x) {
         float sum = dw[id[0] * h + c];
         for (int64_t row = id[1]; row < (int64_t)id[1] + id[2]; row++) sum += partial[row * h + c];

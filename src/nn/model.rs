@@ -1,18 +1,20 @@
 //! The whole model: embedding, decoder, MTP depths, and the head that they share.
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
-use crate::ops::{self, cross_entropy, embedding, linear, rms_norm, rope};
+use crate::ops::{self, cross_entropy, embedding, linear, rms_norm};
 use crate::spec::TextConfig;
 
 use super::NnError;
-use super::batch::{Batch, Targets};
-use super::decoder_layer::{self, Context, DecoderLayer};
+use super::batch::Batch;
+use super::decoder_layer::{self, DecoderLayer};
+use super::inputs::{Depth, Inputs};
 use super::loss::LossScales;
 use super::mtp::{self, MtpDepth};
 use super::parameters::{Parameter, Parameters};
 use super::pending::{DepthPending, Pending};
 use super::phase::Phase;
+use super::prepared::{Preparation, Prepared};
 use super::recompute::{Recompute, bytes};
 
 /// A dense Qwen3.5 text model with its MTP depths.
@@ -115,42 +117,75 @@ impl Model {
         scales: &LossScales,
         ended: &mut (dyn FnMut(Phase) + Send),
     ) -> Result<Pending, NnError> {
-        self.in_pool(|| self.step(batch, scales, ended))
+        let prepared = self.preparation().prepare(batch.clone())?;
+        self.forward_backward_of(&self.inputs(&prepared, scales)?, ended)
+    }
+
+    /// How batches are prepared for [`Self::inputs`].
+    pub fn preparation(&self) -> Preparation {
+        Preparation {
+            vocab_size: self.config.vocab_size,
+            depths: self.config.mtp_num_hidden_layers,
+            for_gpu: self.device().is_cuda(),
+            for_backward: true,
+        }
+    }
+
+    /// Places a batch where the model computes.
+    ///
+    /// # Errors
+    /// When it was prepared for another model.
+    pub fn inputs(&self, prepared: &Prepared, scales: &LossScales) -> Result<Inputs, NnError> {
+        Inputs::new(prepared, Some(scales), &self.config, self.device())
+    }
+
+    /// [`Self::forward_backward_in_phases`] of a batch that is placed already.
+    ///
+    /// On a GPU the losses are written into `inputs`: the next run of the same inputs overwrites them, see [`Pending::detached`].
+    pub fn forward_backward_of(
+        &self,
+        inputs: &Inputs,
+        ended: &mut (dyn FnMut(Phase) + Send),
+    ) -> Result<Pending, NnError> {
+        self.in_pool(|| self.step(inputs, ended))
+    }
+
+    /// Where the model computes.
+    pub(super) fn device(&self) -> &Device {
+        self.parameters.weights().device()
     }
 
     fn step(
         &self,
-        batch: &Batch,
-        scales: &LossScales,
+        inputs: &Inputs,
         ended: &mut (dyn FnMut(Phase) + Send),
     ) -> Result<Pending, NnError> {
-        let context = self.context(batch)?;
-        let main = Targets::of(batch);
-        let main_weight = main.weight_sum();
+        let context = &inputs.context;
+        let main = &inputs.main;
 
-        let embedded = self.embed(&main.input_ids)?;
+        let embedded = self.embed(main)?;
         let mut x = embedded;
         let mut saved_layers = Vec::with_capacity(self.layers.len());
         for layer in &self.layers {
-            let (y, saved) = layer.forward(x, &context)?;
+            let (y, saved) = layer.forward(x, context)?;
             saved_layers.push(saved);
             x = y;
         }
         let hidden = self.final_norm(&x)?;
 
-        let (mtp, mtp_grad, saved_bytes) = if scales.mtp_lambda == 0.0 {
-            let losses = self.mtp_losses(&hidden, &main, &context)?;
-            ended(Phase::Forward);
-            (losses, None, saved_bytes(&saved_layers, &[]) + bytes([&x]))
-        } else {
-            let depths = self.mtp_forward(&hidden, &main, &context)?;
+        let (mtp, mtp_grad, saved_bytes) = if inputs.mtp_gradient {
+            let depths = self.mtp_forward(&hidden, inputs)?;
             ended(Phase::Forward);
             let saved: Vec<&mtp::Saved> = depths.iter().map(|depth| &depth.saved).collect();
             let saved = saved_bytes(&saved_layers, &saved) + bytes([&x]);
-            let (losses, grad) = self.mtp_backward(depths, main_weight, scales, &context, ended)?;
+            let (losses, grad) = self.mtp_backward(depths, inputs, ended)?;
             (losses, grad, saved)
+        } else {
+            let losses = self.mtp_losses(&hidden, inputs)?;
+            ended(Phase::Forward);
+            (losses, None, saved_bytes(&saved_layers, &[]) + bytes([&x]))
         };
-        let (main_loss, d_hidden) = self.loss_backward(&hidden, &main, scales.main(main_weight))?;
+        let (main_loss, d_hidden) = self.loss_backward(&hidden, main)?;
         ended(Phase::Loss);
         drop(hidden);
         if let Some(grad) = mtp_grad {
@@ -160,9 +195,9 @@ impl Model {
         let eps = self.config.rms_norm_eps;
         let mut dx = rms_norm::backward(&d_hidden, &x, &self.norm.weight, eps, &self.norm.grad)?;
         for (layer, saved) in self.layers.iter().zip(saved_layers).rev() {
-            dx = layer.backward(&dx, saved, &context)?;
+            dx = layer.backward(&dx, saved, context)?;
         }
-        embedding::backward(&dx, &main.input_ids, &self.embed_tokens.grad)?;
+        embedding::backward_of(&dx, &main.ids, &self.embed_tokens.grad)?;
         ended(Phase::Backward);
         Ok(Pending {
             main: main_loss,
@@ -179,7 +214,7 @@ impl Model {
     /// Does `work`, on the CPU from inside the pool: this thread then does its share of every op itself, instead of handing all of it
     /// over and waiting.
     fn in_pool<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
-        if self.parameters.weights().device().is_cpu() {
+        if self.device().is_cpu() {
             rayon::scope(|_| work())
         } else {
             work()
@@ -187,36 +222,34 @@ impl Model {
     }
 
     fn losses(&self, batch: &Batch) -> Result<Pending, NnError> {
-        let context = self.context(batch)?;
-        let main = Targets::of(batch);
-        let mut x = self.embed(&main.input_ids)?;
+        let inputs = self.inputs_without_gradient(batch)?;
+        let mut x = self.embed(&inputs.main)?;
         for layer in &self.layers {
-            x = layer.forward(x, &context)?.0;
+            x = layer.forward(x, &inputs.context)?.0;
         }
         let hidden = self.final_norm(&x)?;
         Ok(Pending {
-            main: self.loss(&hidden, &main)?,
-            mtp: self.mtp_losses(&hidden, &main, &context)?,
+            main: self.loss(&hidden, &inputs.main)?,
+            mtp: self.mtp_losses(&hidden, &inputs)?,
             saved_bytes: 0,
         })
     }
 
     /// Every hidden state of the decoder and of the MTP depths.
     pub fn hidden_states(&self, batch: &Batch) -> Result<HiddenStates, NnError> {
-        let context = self.context(batch)?;
-        let mut targets = Targets::of(batch);
-        let embedded = self.embed(&targets.input_ids)?;
+        let inputs = self.inputs_without_gradient(batch)?;
+        let context = &inputs.context;
+        let embedded = self.embed(&inputs.main)?;
         let mut layers: Vec<Tensor> = Vec::with_capacity(self.layers.len());
         for layer in &self.layers {
             let x = layers.last().unwrap_or(&embedded).clone();
-            layers.push(layer.forward(x, &context)?.0);
+            layers.push(layer.forward(x, context)?.0);
         }
         let mut depths = vec![self.final_norm(layers.last().unwrap_or(&embedded))?];
-        for depth in &self.mtp {
-            targets = targets.next(&context.cu_seqlens);
-            let embedded = self.embed(&targets.input_ids)?;
+        for (depth, targets) in self.mtp.iter().zip(&inputs.mtp) {
+            let embedded = self.embed(targets)?;
             let before = depths[depths.len() - 1].clone();
-            depths.push(depth.forward(embedded, before, &context)?.0);
+            depths.push(depth.forward(embedded, before, context)?.0);
         }
         Ok(HiddenStates {
             embedded,
@@ -232,21 +265,20 @@ impl Model {
         Ok(linear::forward(hidden, &self.head.weight)?)
     }
 
-    fn context(&self, batch: &Batch) -> Result<Context, NnError> {
-        batch.check(self.config.vocab_size)?;
-        Ok(Context {
-            rope: rope::Table::new(
-                &batch.position_ids,
-                self.config.rotary_dim(),
-                self.config.rope_theta,
-                self.config.mrope_section,
-            )?,
-            cu_seqlens: batch.cu_seqlens.clone(),
-        })
+    fn inputs_without_gradient(&self, batch: &Batch) -> Result<Inputs, NnError> {
+        let preparation = Preparation {
+            for_backward: false,
+            ..self.preparation()
+        };
+        let prepared = preparation.prepare(batch.clone())?;
+        Inputs::new(&prepared, None, &self.config, self.device())
     }
 
-    fn embed(&self, ids: &[u32]) -> Result<Tensor, NnError> {
-        Ok(embedding::forward(ids, &self.embed_tokens.weight)?)
+    fn embed(&self, depth: &Depth) -> Result<Tensor, NnError> {
+        Ok(embedding::forward_of(
+            &depth.ids,
+            &self.embed_tokens.weight,
+        )?)
     }
 
     fn final_norm(&self, x: &Tensor) -> Result<Tensor, NnError> {
@@ -255,20 +287,16 @@ impl Model {
     }
 
     /// All depths, keeping what their backwards need.
-    fn mtp_forward(
+    fn mtp_forward<'a>(
         &self,
         hidden: &Tensor,
-        main: &Targets,
-        context: &Context,
-    ) -> Result<Vec<DepthForward>, NnError> {
+        inputs: &'a Inputs,
+    ) -> Result<Vec<DepthForward<'a>>, NnError> {
         let mut depths: Vec<DepthForward> = Vec::with_capacity(self.mtp.len());
-        for depth in &self.mtp {
-            let (targets, before) = match depths.last() {
-                None => (main.next(&context.cu_seqlens), hidden),
-                Some(last) => (last.targets.next(&context.cu_seqlens), &last.hidden),
-            };
-            let embedded = self.embed(&targets.input_ids)?;
-            let (hidden, saved) = depth.forward(embedded, before.clone(), context)?;
+        for (depth, targets) in self.mtp.iter().zip(&inputs.mtp) {
+            let before = depths.last().map_or(hidden, |last| &last.hidden);
+            let embedded = self.embed(targets)?;
+            let (hidden, saved) = depth.forward(embedded, before.clone(), &inputs.context)?;
             depths.push(DepthForward {
                 targets,
                 hidden,
@@ -282,25 +310,21 @@ impl Model {
     fn mtp_backward(
         &self,
         depths: Vec<DepthForward>,
-        main_weight: f64,
-        scales: &LossScales,
-        context: &Context,
+        inputs: &Inputs,
         ended: &mut (dyn FnMut(Phase) + Send),
     ) -> Result<(Vec<DepthPending>, Option<Tensor>), NnError> {
-        let count = depths.len();
-        let mut losses = Vec::with_capacity(count);
+        let mut losses = Vec::with_capacity(depths.len());
         let mut from_deeper: Option<Tensor> = None;
         for (depth, forward) in self.mtp.iter().zip(depths).rev() {
-            let scale = scales.mtp(main_weight, forward.targets.weight_sum(), count);
-            let (loss, d_hidden) = self.loss_backward(&forward.hidden, &forward.targets, scale)?;
+            let (loss, d_hidden) = self.loss_backward(&forward.hidden, forward.targets)?;
             losses.push(loss);
             ended(Phase::Loss);
             if let Some(grad) = from_deeper {
                 ops::add_assign(&d_hidden, &grad)?;
             }
-            let grads = depth.backward(&d_hidden, forward.saved, context)?;
-            let ids = &forward.targets.input_ids;
-            embedding::backward(&grads.embedded, ids, &self.embed_tokens.grad)?;
+            let grads = depth.backward(&d_hidden, forward.saved, &inputs.context)?;
+            let ids = &forward.targets.ids;
+            embedding::backward_of(&grads.embedded, ids, &self.embed_tokens.grad)?;
             from_deeper = Some(grads.hidden);
             ended(Phase::Backward);
         }
@@ -309,48 +333,33 @@ impl Model {
     }
 
     /// The losses of all depths without keeping anything.
-    fn mtp_losses(
-        &self,
-        hidden: &Tensor,
-        main: &Targets,
-        context: &Context,
-    ) -> Result<Vec<DepthPending>, NnError> {
+    fn mtp_losses(&self, hidden: &Tensor, inputs: &Inputs) -> Result<Vec<DepthPending>, NnError> {
         let mut losses = Vec::with_capacity(self.mtp.len());
         let mut hidden = hidden.clone();
-        let mut targets = main.clone();
-        for depth in &self.mtp {
-            targets = targets.next(&context.cu_seqlens);
-            let embedded = self.embed(&targets.input_ids)?;
-            hidden = depth.forward(embedded, hidden, context)?.0;
-            losses.push(self.loss(&hidden, &targets)?);
+        for (depth, targets) in self.mtp.iter().zip(&inputs.mtp) {
+            let embedded = self.embed(targets)?;
+            hidden = depth.forward(embedded, hidden, &inputs.context)?.0;
+            losses.push(self.loss(&hidden, targets)?);
         }
         Ok(losses)
     }
 
-    fn loss(&self, hidden: &Tensor, targets: &Targets) -> Result<DepthPending, NnError> {
-        let output = cross_entropy::forward(
-            hidden,
-            &self.head.weight,
-            &targets.labels,
-            &targets.loss_mask,
-            self.loss_chunk,
-        )?;
+    fn loss(&self, hidden: &Tensor, depth: &Depth) -> Result<DepthPending, NnError> {
+        let (head, chunk) = (&self.head.weight, self.loss_chunk);
+        let output = cross_entropy::forward_of(hidden, head, &depth.objective, chunk)?;
         Ok(depth_loss(output))
     }
 
-    /// The loss, and the gradient of `scale` times its sum with respect to `hidden`.
+    /// The loss, and the gradient of the depth's objective with respect to `hidden`.
     fn loss_backward(
         &self,
         hidden: &Tensor,
-        targets: &Targets,
-        scale: f64,
+        depth: &Depth,
     ) -> Result<(DepthPending, Tensor), NnError> {
-        let (output, d_hidden) = cross_entropy::forward_backward(
+        let (output, d_hidden) = cross_entropy::forward_backward_of(
             hidden,
             &self.head.weight,
-            &targets.labels,
-            &targets.loss_mask,
-            scale as f32,
+            &depth.objective,
             self.loss_chunk,
             &self.head.grad,
         )?;
@@ -359,8 +368,8 @@ impl Model {
 }
 
 /// One depth between forward and backward.
-struct DepthForward {
-    targets: Targets,
+struct DepthForward<'a> {
+    targets: &'a Depth,
     hidden: Tensor,
     saved: mtp::Saved,
 }

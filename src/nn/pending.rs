@@ -52,6 +52,16 @@ impl Pending {
         })
     }
 
+    /// With copies of the numbers, so that inputs can be run again. On the CPU nothing is shared, and nothing copied.
+    pub fn detached(mut self) -> Result<Self, NnError> {
+        for depth in std::iter::once(&mut self.main).chain(&mut self.mtp) {
+            if depth.sums.device().is_cuda() {
+                depth.sums = depth.sums.copy()?;
+            }
+        }
+        Ok(self)
+    }
+
     /// `[2]` f64 for the decoder and then each MTP depth, on the device: loss sum and correct predictions.
     pub fn sums(&self) -> Vec<&Tensor> {
         let depths = std::iter::once(&self.main).chain(&self.mtp);

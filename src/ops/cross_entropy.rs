@@ -6,9 +6,12 @@
 
 #[cfg(feature = "cuda")]
 mod cuda;
+mod objective;
 mod reference;
 
-use candle_core::{Device, Result, Tensor, bail};
+pub use objective::{Objective, Placed};
+
+use candle_core::{Device, Result, Tensor};
 
 use super::host;
 
@@ -77,14 +80,23 @@ pub fn forward(
     weights: &[f32],
     chunk: usize,
 ) -> Result<Output> {
-    check(x, w, labels, weights, chunk)?;
+    let objective = Objective::new(labels.to_vec(), weights.to_vec(), 0.0);
+    objective.check(x, w, chunk)?;
+    forward_of(x, w, &objective.on(x.device())?, chunk)
+}
+
+/// As [`forward`], of an objective that is placed already on the device of `x`.
+///
+/// # Errors
+/// As there, and when it is not placed.
+pub fn forward_of(x: &Tensor, w: &Tensor, objective: &Objective, chunk: usize) -> Result<Output> {
+    objective.check(x, w, chunk)?;
     #[cfg(feature = "cuda")]
     if x.device().is_cuda() {
         let head = cuda::Head {
             x,
             w,
-            labels,
-            weights,
+            objective,
             chunk,
         };
         return Ok(cuda::run(&head, None)?.0);
@@ -93,11 +105,11 @@ pub fn forward(
         x: &host::read("cross_entropy", x)?,
         w: &host::read("cross_entropy", w)?,
         hidden: x.dim(1)?,
-        labels,
-        weights,
+        labels: &objective.labels,
+        weights: &objective.weights,
         chunk,
     };
-    Output::of(reference::forward(&head), weights)
+    Output::of(reference::forward(&head), &objective.weights)
 }
 
 /// The loss and the gradient of `x` of the objective `scale sum_i weights_i ce_i`; adds that of `w` to `dw`.
@@ -117,55 +129,48 @@ pub fn forward_backward(
     chunk: usize,
     dw: &Tensor,
 ) -> Result<(Output, Tensor)> {
-    check(x, w, labels, weights, chunk)?;
+    let objective = Objective::new(labels.to_vec(), weights.to_vec(), scale);
+    objective.check(x, w, chunk)?;
+    forward_backward_of(x, w, &objective.on(x.device())?, chunk, dw)
+}
+
+/// As [`forward_backward`], of an objective that is placed already on the device of `x`.
+///
+/// # Errors
+/// As there, and when it is not placed.
+pub fn forward_backward_of(
+    x: &Tensor,
+    w: &Tensor,
+    objective: &Objective,
+    chunk: usize,
+    dw: &Tensor,
+) -> Result<(Output, Tensor)> {
+    objective.check(x, w, chunk)?;
     host::check("cross_entropy", "dw", dw, w.dims())?;
     #[cfg(feature = "cuda")]
     if x.device().is_cuda() {
         let head = cuda::Head {
             x,
             w,
-            labels,
-            weights,
+            objective,
             chunk,
         };
-        return match cuda::run(&head, Some((scale, dw)))? {
+        return match cuda::run(&head, Some(dw))? {
             (output, Some(dx)) => Ok((output, dx)),
-            (_, None) => bail!("cross_entropy: no gradient"),
+            (_, None) => candle_core::bail!("cross_entropy: no gradient"),
         };
     }
     let head = reference::Head {
         x: &host::read("cross_entropy", x)?,
         w: &host::read("cross_entropy", w)?,
         hidden: x.dim(1)?,
-        labels,
-        weights,
+        labels: &objective.labels,
+        weights: &objective.weights,
         chunk,
     };
     let (losses, dx) = host::update("cross_entropy", dw, |dw| {
-        reference::forward_backward(&head, scale, dw)
+        reference::forward_backward(&head, objective.scale, dw)
     })?;
     let dx = host::tensor(dx, x.shape())?;
-    Ok((Output::of(losses, weights)?, dx))
-}
-
-fn check(x: &Tensor, w: &Tensor, labels: &[u32], weights: &[f32], chunk: usize) -> Result<()> {
-    let (n, hidden) = x.dims2()?;
-    let vocabulary = w.dim(0)?;
-    host::check("cross_entropy", "w", w, &[vocabulary, hidden])?;
-    if labels.len() != n || weights.len() != n {
-        bail!(
-            "cross_entropy: {n} tokens, {} labels, {} weights",
-            labels.len(),
-            weights.len()
-        );
-    }
-    if chunk == 0 {
-        bail!("cross_entropy: chunks of 0 tokens");
-    }
-    for (label, weight) in labels.iter().zip(weights) {
-        if *weight != 0.0 && *label as usize >= vocabulary {
-            bail!("cross_entropy: label {label}, but the vocabulary has {vocabulary}");
-        }
-    }
-    Ok(())
+    Ok((Output::of(losses, &objective.weights)?, dx))
 }

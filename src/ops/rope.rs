@@ -77,6 +77,19 @@ impl Table {
         })
     }
 
+    /// Computes the angles of a GPU now, from `positions` that are there, `[3 N]` u32: the rows one after the other, as [`words`] gives
+    /// them. They keep their addresses; the host's positions stay as they are.
+    ///
+    /// # Errors
+    /// When the table has angles on another device, or `positions` are not `3 N`; always on the CPU.
+    pub fn refresh(&self, positions: &Tensor) -> Result<()> {
+        #[cfg(feature = "cuda")]
+        if positions.device().is_cuda() {
+            return cuda::refresh(self, positions);
+        }
+        Err(host::unsupported("rope", positions.device()))
+    }
+
     /// Cosines and sines on the CPU.
     fn angles(&self) -> &Angles {
         self.host.get_or_init(|| {
@@ -132,6 +145,19 @@ impl Table {
     pub fn sin(&self) -> &[f32] {
         &self.angles().sin
     }
+}
+
+/// Rows of positions one after the other, as kernels take them.
+///
+/// # Errors
+/// When a position is negative or does not fit 32 bits.
+pub fn words(position_ids: &[Vec<i64>; 3]) -> Result<Vec<u32>> {
+    let positions = position_ids.iter().flatten();
+    let words = positions.map(|position| match u32::try_from(*position) {
+        Ok(position) => Ok(position),
+        Err(_) => bail!("rope: position {position}, the CUDA kernel takes 0 to 2^32 - 1"),
+    });
+    words.collect()
 }
 
 /// Which row of the positions frequency `j` reads.

@@ -6,7 +6,8 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 
-use candle_core::{DType, Device, Result, Tensor, bail};
+use bytemuck::Pod;
+use candle_core::{DType, Device, Result, Tensor, WithDType, bail};
 
 /// Numbers on their way from a device.
 #[derive(Debug)]
@@ -72,5 +73,38 @@ pub fn upload_f32(values: &[f32], device: &Device) -> Result<Tensor> {
         #[cfg(feature = "cuda")]
         Device::Cuda(device) => cuda::upload(values, device),
         device => Tensor::from_slice(values, values.len(), device),
+    }
+}
+
+/// Puts `values` in the place of those of `tensor`, `[n]` u32: behind the work that is queued already, and at the same address.
+///
+/// # Errors
+/// When there are more or fewer than the tensor has, or it has another type or is not contiguous.
+pub fn refill_u32(tensor: &Tensor, values: &[u32]) -> Result<()> {
+    refill(tensor, values)
+}
+
+/// As [`refill_u32`], for f32.
+///
+/// # Errors
+/// As there.
+pub fn refill_f32(tensor: &Tensor, values: &[f32]) -> Result<()> {
+    refill(tensor, values)
+}
+
+fn refill<T: WithDType + Pod>(tensor: &Tensor, values: &[T]) -> Result<()> {
+    if tensor.elem_count() != values.len() || tensor.dtype() != T::DTYPE {
+        bail!(
+            "transfer: {} values of {} for a tensor of {} of {}",
+            values.len(),
+            T::DTYPE.as_str(),
+            tensor.elem_count(),
+            tensor.dtype().as_str()
+        );
+    }
+    match tensor.device() {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => cuda::refill(tensor, values, device),
+        device => tensor.slice_set(&Tensor::from_slice(values, values.len(), device)?, 0, 0),
     }
 }

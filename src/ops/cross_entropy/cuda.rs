@@ -1,12 +1,11 @@
 //! Chunks of tokens: logits by one product, `kernels/cross_entropy.cu` on their rows, and two products for the gradients.
 
 use candle_core::cuda_backend::cudarc::driver::LaunchConfig;
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Result, Tensor, bail};
 
-use super::Output;
-use crate::ops::cuda::Argument::{Float, Int, Typed, Values, View};
+use super::{Objective, Output};
+use crate::ops::cuda::Argument::{Absent, Int, Typed, Values, View};
 use crate::ops::cuda::{Factor, compute_capability, launch, output, product, zero};
-use crate::ops::transfer;
 
 /// Blocks of a row that a cluster takes.
 const CLUSTER: usize = 8;
@@ -21,21 +20,19 @@ const NARROW: usize = 16_384;
 pub(super) struct Head<'a> {
     pub(super) x: &'a Tensor,
     pub(super) w: &'a Tensor,
-    pub(super) labels: &'a [u32],
-    pub(super) weights: &'a [f32],
+    pub(super) objective: &'a Objective,
     pub(super) chunk: usize,
 }
 
-/// The loss and, with a scale and the gradient of the weights to add to, the gradient of `x`.
-pub(super) fn run(
-    head: &Head<'_>,
-    gradient: Option<(f32, &Tensor)>,
-) -> Result<(Output, Option<Tensor>)> {
-    let Head { x, w, .. } = head;
+/// The loss and, with the gradient of the weights to add to, the gradient of `x`.
+pub(super) fn run(head: &Head<'_>, gradient: Option<&Tensor>) -> Result<(Output, Option<Tensor>)> {
+    let Head {
+        x, w, objective, ..
+    } = head;
     let (n, vocabulary) = (x.dim(0)?, w.dim(0)?);
-    let device = x.device();
-    let labels = transfer::upload_u32(head.labels, device)?;
-    let weights = transfer::upload_f32(head.weights, device)?;
+    let Some(placed) = &objective.placed else {
+        bail!("cross_entropy: the labels are not on the device");
+    };
     let (ce, lse) = (output(x, DType::F32, n)?, output(x, DType::F32, n)?);
     let argmax = output(x, DType::U32, n)?;
     let dx = match gradient {
@@ -49,7 +46,7 @@ pub(super) fn run(
         let rows = head.chunk.min(n - first);
         let part = |tensor: &Tensor| tensor.narrow(0, first, rows);
         let (ce, lse, argmax) = (part(&ce)?, part(&lse)?, part(&argmax)?);
-        if head.weights[first..first + rows].iter().all(|w| *w == 0.0) {
+        if objective.is_weightless(first, rows) {
             for tensor in [&ce, &lse, &argmax] {
                 zero(tensor)?;
             }
@@ -75,18 +72,17 @@ pub(super) fn run(
             config,
             &[
                 View(&logits),
-                Typed(DType::U32, &part(&labels)?),
-                Typed(DType::F32, &part(&weights)?),
+                Typed(DType::U32, &part(&placed.labels)?),
+                Typed(DType::F32, &part(&placed.weights)?),
                 Typed(DType::F32, &ce),
                 Typed(DType::F32, &lse),
                 Typed(DType::U32, &argmax),
                 Int(vocabulary),
                 Int(stride),
-                Int(usize::from(gradient.is_some())),
-                Float(gradient.map_or(0.0, |(scale, _)| scale)),
+                gradient.map_or(Absent, |_| Typed(DType::F32, &placed.scale)),
             ],
         )?;
-        if let (Some(dx), Some((_, dw))) = (&dx, gradient) {
+        if let (Some(dx), Some(dw)) = (&dx, gradient) {
             let dlogits = Factor::new(&logits);
             let dx = part(dx)?;
             product("cross_entropy_dx", dlogits, Factor::new(w), None, &dx)?;
@@ -94,7 +90,6 @@ pub(super) fn run(
             product("cross_entropy_dw", dlogits.t(), x, Some(dw), dw)?;
         }
     }
-    let sums = output(x, DType::F64, 2)?;
     launch(
         "cross_entropy",
         "cross_entropy_sums",
@@ -103,13 +98,13 @@ pub(super) fn run(
         &[
             Values(&ce),
             Typed(DType::U32, &argmax),
-            Typed(DType::U32, &labels),
-            Values(&weights),
-            Typed(DType::F64, &sums),
+            Typed(DType::U32, &placed.labels),
+            Values(&placed.weights),
+            Typed(DType::F64, &placed.sums),
             Int(n),
         ],
     )?;
-    let output = Output::new(sums, ce, lse, argmax, head.weights);
+    let output = Output::new(placed.sums.clone(), ce, lse, argmax, &objective.weights);
     Ok((output, dx))
 }
 

@@ -2,59 +2,86 @@
 
 use std::sync::{Arc, OnceLock};
 
-use candle_core::{DType, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor, bail};
 
-use super::Table;
+use super::{Table, words};
 use crate::ops::cuda::Argument::{Float, Int, Typed, Values};
 use crate::ops::cuda::{each, grid, launch, output};
-use crate::ops::transfer;
+use crate::ops::{host, transfer};
 
-/// Cosines and sines on the device that first asked for them.
-pub(super) type Resident = Arc<OnceLock<(Tensor, Tensor)>>;
+/// What the device that first asked has.
+pub(super) type Resident = Arc<OnceLock<OnDevice>>;
+
+/// Cosines and sines, `[N, rotary_dim / 2]` each, and the frequencies that they are made of.
+#[derive(Debug, Clone)]
+pub(super) struct OnDevice {
+    cos: Tensor,
+    sin: Tensor,
+    frequencies: Tensor,
+}
 
 /// Cosines and sines on the device of `like`: only the positions are uploaded, once.
 pub(super) fn resident(table: &Table, like: &Tensor) -> Result<(Tensor, Tensor)> {
+    let pair = |there: &OnDevice| (there.cos.clone(), there.sin.clone());
     match table.resident.get() {
-        Some(pair) if pair.0.device().same_device(like.device()) => Ok(pair.clone()),
+        Some(there) if there.cos.device().same_device(like.device()) => Ok(pair(there)),
         _ => {
-            let fresh = angles(table, like)?;
-            let _another_device_was_first = table.resident.set(fresh.clone());
-            Ok(fresh)
+            let positions = transfer::upload_u32(&words(&table.positions)?, like.device())?;
+            let fresh = OnDevice::new(table, like.device())?;
+            fresh.compute(table, &positions)?;
+            let made = pair(&fresh);
+            let _another_device_was_first = table.resident.set(fresh);
+            Ok(made)
         }
     }
 }
 
-fn angles(table: &Table, like: &Tensor) -> Result<(Tensor, Tensor)> {
-    let half = table.inverse_frequencies.len();
-    let mut positions = Vec::with_capacity(3 * table.tokens);
-    for position in table.positions.iter().flatten() {
-        let Ok(position) = u32::try_from(*position) else {
-            bail!("rope: position {position}, the CUDA kernel takes 0 to 2^32 - 1");
-        };
-        positions.push(position);
+/// Computes cosines and sines from `positions [3 N]` where those are; at the addresses of the first time.
+pub(super) fn refresh(table: &Table, positions: &Tensor) -> Result<()> {
+    if table.resident.get().is_none() {
+        let fresh = OnDevice::new(table, positions.device())?;
+        let _another_thread_was_first = table.resident.set(fresh);
     }
-    let positions = transfer::upload_u32(&positions, like.device())?;
-    let frequencies = transfer::upload_f32(&table.inverse_frequencies, like.device())?;
-    let shape = (table.tokens, half);
-    let cos = output(like, DType::F32, shape)?;
-    let sin = output(like, DType::F32, shape)?;
-    launch(
-        "rope",
-        "rope_angles",
-        &cos,
-        grid((table.tokens * half).div_ceil(256), 0),
-        &[
-            Typed(DType::U32, &positions),
-            Values(&frequencies),
-            Values(&cos),
-            Values(&sin),
-            Int(table.tokens),
-            Int(half),
-            Int(table.sections[1]),
-            Int(table.sections[2]),
-        ],
-    )?;
-    Ok((cos, sin))
+    let Some(there) = table.resident.get() else {
+        bail!("rope: the table is on no device");
+    };
+    if !there.cos.device().same_device(positions.device()) {
+        bail!("rope: the table lies on another device");
+    }
+    there.compute(table, positions)
+}
+
+impl OnDevice {
+    fn new(table: &Table, device: &Device) -> Result<Self> {
+        let frequencies = transfer::upload_f32(&table.inverse_frequencies, device)?;
+        let shape = (table.tokens, table.inverse_frequencies.len());
+        Ok(Self {
+            cos: output(&frequencies, DType::F32, shape)?,
+            sin: output(&frequencies, DType::F32, shape)?,
+            frequencies,
+        })
+    }
+
+    fn compute(&self, table: &Table, positions: &Tensor) -> Result<()> {
+        let half = table.inverse_frequencies.len();
+        host::check("rope", "positions", positions, &[3 * table.tokens])?;
+        launch(
+            "rope",
+            "rope_angles",
+            &self.cos,
+            grid((table.tokens * half).div_ceil(256), 0),
+            &[
+                Typed(DType::U32, positions),
+                Values(&self.frequencies),
+                Values(&self.cos),
+                Values(&self.sin),
+                Int(table.tokens),
+                Int(half),
+                Int(table.sections[1]),
+                Int(table.sections[2]),
+            ],
+        )
+    }
 }
 
 pub(super) fn rotate(x: &Tensor, table: &Table, sign: f32, h: usize, d: usize) -> Result<Tensor> {

@@ -11,7 +11,7 @@ use candle_core::cuda_backend::cudarc::driver::{
 };
 use candle_core::cuda_backend::{CudaDType, WrapErr};
 use candle_core::op::BackpropOp;
-use candle_core::{CudaDevice, CudaStorage, DType, Result, Storage, Tensor};
+use candle_core::{CudaDevice, CudaStorage, DType, Result, Storage, Tensor, WithDType};
 
 use crate::ops::cuda::{Form, pointer};
 
@@ -143,19 +143,8 @@ pub(super) fn upload<T: CudaDType + DeviceRepr + Pod>(
     // SAFETY: the copy below writes all values before anything queued later reads them.
     let mut slice: CudaSlice<T> = unsafe { device.alloc::<T>(values.len())? };
     if !values.is_empty() {
-        let buffer = Pinned::take(&stream, size_of_val(values))?;
         let (target, _written) = slice.device_ptr_mut(&stream);
-        #[expect(unsafe_code, reason = "writing page-locked memory and a driver call")]
-        // SAFETY: the device does not use the buffer, which is large enough; it is not written again before its event.
-        let copied = unsafe {
-            let staged = buffer.memory.cast::<T>();
-            ptr::copy_nonoverlapping(values.as_ptr(), staged, values.len());
-            let staged = std::slice::from_raw_parts(staged, values.len());
-            result::memcpy_htod_async(target, staged, stream.cu_stream())
-        };
-        copied.w()?;
-        buffer.in_use(&stream)?;
-        buffer.give_back();
+        send(values, target, &stream)?;
     }
     let storage = CudaStorage::wrap_cuda_slice(slice, device.clone());
     Ok(Tensor::from_storage(
@@ -164,4 +153,36 @@ pub(super) fn upload<T: CudaDType + DeviceRepr + Pod>(
         BackpropOp::none(),
         false,
     ))
+}
+
+/// Queues a copy of `values` into `tensor`, which has as many of this type.
+pub(super) fn refill<T: WithDType + Pod>(
+    tensor: &Tensor,
+    values: &[T],
+    device: &CudaDevice,
+) -> Result<()> {
+    let stream = device.cuda_stream();
+    let target = pointer("refill", &stream, tensor, T::DTYPE, Form::Packed)?;
+    if values.is_empty() {
+        return Ok(());
+    }
+    send(values, target, &stream)
+}
+
+/// Queues a copy of `values` to `target`, which has room for them.
+fn send<T: Pod>(values: &[T], target: u64, stream: &CudaStream) -> Result<()> {
+    let buffer = Pinned::take(stream, size_of_val(values))?;
+    #[expect(unsafe_code, reason = "writing page-locked memory and a driver call")]
+    // SAFETY: the device does not use the buffer, which is large enough; it is not written again before its event. The callers
+    // have taken or checked the memory at `target`.
+    let copied = unsafe {
+        let staged = buffer.memory.cast::<T>();
+        ptr::copy_nonoverlapping(values.as_ptr(), staged, values.len());
+        let staged = std::slice::from_raw_parts(staged, values.len());
+        result::memcpy_htod_async(target, staged, stream.cu_stream())
+    };
+    copied.w()?;
+    buffer.in_use(stream)?;
+    buffer.give_back();
+    Ok(())
 }
