@@ -11,6 +11,7 @@ mod clock;
 mod control;
 mod error;
 mod evaluate;
+mod feed;
 mod flops;
 mod history;
 mod journal;

@@ -6,8 +6,9 @@ use crate::data::{Loader, Split};
 use crate::event::Event;
 
 use super::TrainError;
+use super::feed::model_batch;
 use super::losses::Losses;
-use super::trainer::{Trainer, model_batch};
+use super::trainer::Trainer;
 
 impl Trainer<'_> {
     /// Opens the held-out text unless it is open.

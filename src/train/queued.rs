@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use crate::event::{Event, MemoryUse, StepRecord};
-use crate::nn::{Batch, Reading, StepOutput};
+use crate::nn::{Batch, Prepared, Reading, StepOutput};
 use crate::ops::adamw::Verdict;
 use crate::ops::transfer::Readback;
 
@@ -71,7 +71,7 @@ pub(super) struct Queued {
     pub(super) lr: f64,
     pub(super) mtp_loss_scale: f64,
     /// Kept until it is known that none of them is bad.
-    pub(super) batches: Vec<Batch>,
+    pub(super) batches: Vec<Prepared>,
     pub(super) numbers: Coming,
     pub(super) clock: Clock,
     /// When the host began with the step.
@@ -185,7 +185,7 @@ impl Trainer<'_> {
                 !(output.main.loss_sum.is_finite()
                     && output.mtp.iter().all(|depth| depth.loss_sum.is_finite()))
             };
-            let all = || queued.batches.iter().enumerate();
+            let all = || queued.batches.iter().map(Prepared::batch).enumerate();
             let mut bad: Vec<_> = all().filter(|&(i, _)| is_bad(&outputs[i])).collect();
             // Without a non-finite loss nobody knows which micro-batch it was.
             if bad.is_empty() {

@@ -8,7 +8,7 @@ use std::time::Instant;
 use candle_core::Tensor;
 
 use crate::event::{RequestKind, StopKind};
-use crate::nn::{Batch, LossScales, NnError, Normalisation, Reading};
+use crate::nn::{LossScales, NnError, Normalisation, Prepared, Reading};
 use crate::ops::reduce;
 use crate::ops::transfer::Readback;
 
@@ -18,7 +18,7 @@ use super::losses::Losses;
 use super::optimizer::Rates;
 use super::queued::{Coming, Numbers, Queued};
 use super::schedule::learning_rate;
-use super::trainer::{End, Trainer, model_batch};
+use super::trainer::{End, Trainer, micro_batches};
 use super::{TrainError, memory_plan, optimizer};
 
 /// Losses of a step on the device, and on their way to the host.
@@ -72,10 +72,10 @@ impl Trainer<'_> {
         let numbers = self.update(lr, losses)?;
         clock.ended("optimizer")?;
 
-        let step_tokens: u64 = batches.iter().map(|batch| batch.tokens() as u64).sum();
+        let step_tokens: u64 = batches.iter().map(|one| one.batch().tokens() as u64).sum();
         self.progress.step += 1;
         self.progress.tokens += step_tokens;
-        self.progress.position = self.loader.position();
+        self.progress.position = self.feed.position();
         self.steps_done.store(self.progress.step, Relaxed);
         self.queued = Some(Queued {
             step: self.progress.step,
@@ -98,19 +98,18 @@ impl Trainer<'_> {
     /// Adds the gradients of one micro-batch.
     fn micro_batch(
         &self,
-        batch: &Batch,
+        batch: &Prepared,
         scales: &LossScales,
         clock: &mut Clock,
         losses: &mut StepLosses,
     ) -> Result<(), TrainError> {
         let mut marked = Ok(());
-        let pending = self
-            .model
-            .forward_backward_in_phases(batch, scales, &mut |phase| {
-                if marked.is_ok() {
-                    marked = clock.ended(phase.word());
-                }
-            })?;
+        let inputs = self.model.inputs(batch, scales)?;
+        let pending = self.model.forward_backward_of(&inputs, &mut |phase| {
+            if marked.is_ok() {
+                marked = clock.ended(phase.word());
+            }
+        })?;
         marked?;
         losses.sums.extend(pending.sums().into_iter().cloned());
         losses.readings.push(pending.start()?);
@@ -157,18 +156,16 @@ impl Trainer<'_> {
         }))
     }
 
-    fn read_batches(&mut self) -> Result<Vec<Batch>, TrainError> {
-        let train = &self.recipe.train;
-        let micro_batches = (train.global_batch_size / train.micro_batch_size.max(1)).max(1);
-        (0..micro_batches)
-            .map(|_| model_batch(self.loader.next_batch()?))
+    fn read_batches(&mut self) -> Result<Vec<Prepared>, TrainError> {
+        (0..micro_batches(&self.recipe))
+            .map(|_| self.feed.next())
             .collect()
     }
 
-    fn loss_scales(&self, batches: &[Batch], mtp_lambda: f64) -> LossScales {
+    fn loss_scales(&self, batches: &[Prepared], mtp_lambda: f64) -> LossScales {
         let mtp_lambda = mtp_lambda as f32;
         if self.recipe.train.per_token_loss {
-            let weights = batches.iter().flat_map(|batch| &batch.loss_mask);
+            let weights = batches.iter().flat_map(|one| &one.batch().loss_mask);
             LossScales {
                 normalisation: Normalisation::PerToken {
                     global_tokens: weights.map(|&w| f64::from(w)).sum(),

@@ -19,9 +19,10 @@ use crate::nn::{Model, Parameters};
 use crate::ops::Mark;
 use crate::ops::adamw::Guard;
 use crate::recipe::{Init, Recipe};
-use crate::{checkpoint, data, nn, spec};
+use crate::{checkpoint, nn, spec};
 
 use super::control::{Asked, Control};
+use super::feed::Feed;
 use super::flops::Flops;
 use super::history::{Change, History};
 use super::journal::{Append, Journal};
@@ -50,7 +51,7 @@ pub(super) struct Trainer<'a> {
     pub(super) recipe: Recipe,
     pub(super) model: Model,
     pub(super) moments: Moments,
-    pub(super) loader: Loader,
+    pub(super) feed: Feed,
     /// Where relative paths of the recipe start.
     pub(super) folder: PathBuf,
     /// Held-out text and where it begins, once there are evaluations.
@@ -170,6 +171,9 @@ impl<'a> Trainer<'a> {
         let recompute = recompute(&recipe);
         let model = Model::new(config.clone(), parameters, &recompute)?
             .with_loss_chunk(recipe.train.loss_chunk);
+        // The micro-batches of the next step, while this one computes.
+        let ahead = recipe.data.prefetch.min(micro_batches(&recipe));
+        let feed = Feed::start(loader, model.preparation(), ahead)?;
         let tensorboard = if recipe.logging.tensorboard {
             let host = machine::host_name();
             Some(EventFile::create(
@@ -208,7 +212,7 @@ impl<'a> Trainer<'a> {
             recipe,
             model,
             moments,
-            loader,
+            feed,
             folder,
             validation: None,
             progress,
@@ -519,6 +523,12 @@ fn run_info(run: &Path) -> Result<RunInfo, TrainError> {
     serde_json::from_slice(&text).map_err(|e| TrainError::read(&path, e.into()))
 }
 
+/// Micro-batches of a step.
+pub(super) fn micro_batches(recipe: &Recipe) -> usize {
+    let train = &recipe.train;
+    (train.global_batch_size / train.micro_batch_size.max(1)).max(1)
+}
+
 /// The recipe's recompute in the model's words.
 fn recompute(recipe: &Recipe) -> nn::Recompute {
     use crate::recipe::{Recompute, RecomputeModule};
@@ -537,15 +547,4 @@ fn recompute(recipe: &Recipe) -> nn::Recompute {
                 .collect(),
         ),
     }
-}
-
-/// A loader's micro-batch as the model takes it.
-pub(super) fn model_batch(batch: data::Batch) -> Result<nn::Batch, TrainError> {
-    Ok(nn::Batch {
-        input_ids: batch.input_ids,
-        labels: batch.labels,
-        loss_mask: batch.loss_mask,
-        position_ids: batch.position_ids,
-        cu_seqlens: crate::ops::CuSeqlens::new(batch.cu_seqlens)?,
-    })
 }
