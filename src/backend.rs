@@ -6,7 +6,9 @@
 
 mod error;
 pub mod foreign;
+pub mod handover;
 pub mod job;
+pub mod launch;
 pub mod local;
 pub mod preflight;
 pub mod profile;
@@ -14,11 +16,13 @@ pub mod record;
 pub mod script;
 pub mod shell;
 pub mod slurm;
+pub mod steer;
 pub mod tool;
 pub mod torchrun;
 mod tracker;
 
 pub use error::BackendError;
 pub use job::Job;
+pub use launch::Place;
 pub use profile::Profile;
 pub use tracker::last_checkpoint;

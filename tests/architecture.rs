@@ -66,7 +66,7 @@ const TABLE: [Room; 21] = [
     room("watch",      Touches, &[], &["notify"]),
     room("hub",        Touches, &["base"], &[]),
     room("run",        Touches, &["base", "event", "recipe", "spec"], &[]),
-    room("backend",    Touches, &["base", "event", "recipe", "run"], &[]),
+    room("backend",    Touches, &["base", "event", "plan", "recipe", "run", "spec"], &[]),
     // the workbench
     room("app",        Pure,    &["base", "spec", "mapping", "plan", "recipe", "event", "run", "telemetry"], &[]),
     room("tui",        Touches, &["app", "base", "checkpoint", "event", "mapping", "recipe", "spec", "plan", "run", "backend", "watch", "telemetry"], TERMINAL),

@@ -56,6 +56,8 @@ pub struct Job {
     pub model: String,
     /// Degrees of each axis, `dp` included.
     pub parallel: Parallel,
+    /// GPUs in all where the recipe says so; else as many as the degrees take.
+    pub ranks: Option<usize>,
     /// Layers of Multi-Token Prediction.
     pub mtp_depth: usize,
     /// Sizes and rates.
@@ -64,6 +66,10 @@ pub struct Job {
     pub overrides: Vec<(String, String)>,
     /// Defaults of environment variables; one that is set already wins.
     pub environment: BTreeMap<String, String>,
+    /// Bridge's name of the data, where it is not that of upstream's recipe.
+    pub dataset: Option<String>,
+    /// Whether checkpoints are written; benchmarks write none and resume from none.
+    pub saves: bool,
     /// Where it reads and writes.
     pub folders: Folders,
     /// Problems that the plan found and the user accepted by name.
@@ -73,7 +79,42 @@ pub struct Job {
 impl Job {
     /// GPUs in all.
     pub fn gpus(&self) -> usize {
-        self.parallel.world_size()
+        self.ranks.unwrap_or_else(|| self.parallel.world_size())
+    }
+
+    /// Whether experts are cut, so that their degrees are said.
+    fn cuts_experts(&self) -> bool {
+        self.parallel.ep > 1 || self.parallel.etp > 1
+    }
+
+    /// Whether [`arguments`](Self::arguments) say the option of this path themselves, so that an override is not needed.
+    pub fn says(&self, option: &str) -> bool {
+        let sizes = &self.sizes;
+        match option {
+            "model.tensor_model_parallel_size"
+            | "model.pipeline_model_parallel_size"
+            | "model.context_parallel_size"
+            | "model.sequence_parallel"
+            | "logger.tensorboard_dir"
+            | "checkpoint.save"
+            | "checkpoint.load"
+            | "train.exit_signal_handler" => true,
+            "model.virtual_pipeline_model_parallel_size" => self.parallel.vpp > 1,
+            "model.expert_model_parallel_size" | "model.expert_tensor_parallel_size" => {
+                self.cuts_experts()
+            }
+            "train.train_iters" => sizes.steps.is_some(),
+            "train.global_batch_size" => sizes.global_batch_size.is_some(),
+            "train.micro_batch_size" => sizes.micro_batch_size.is_some(),
+            "dataset.seq_length" | "model.seq_length" => sizes.seq_length.is_some(),
+            "optimizer.lr" => sizes.lr.is_some(),
+            "optimizer.min_lr" => sizes.min_lr.is_some(),
+            "scheduler.lr_warmup_iters" => sizes.warmup_steps.is_some(),
+            "scheduler.lr_decay_iters" => sizes.decay_steps.is_some(),
+            "checkpoint.save_interval" => !self.saves || sizes.save_interval.is_some(),
+            "checkpoint.pretrained_checkpoint" => self.folders.pretrained.is_some(),
+            _ => false,
+        }
     }
 
     /// Nodes of `gpus_per_node` GPUs, and the GPUs of each; `None` if the nodes would be unlike.
@@ -102,12 +143,13 @@ impl Job {
         let text = |path: &PathBuf| path.to_string_lossy().into_owned();
         let (sizes, parallel, folders) = (&self.sizes, &self.parallel, &self.folders);
         option("--mode", self.mode.clone());
+        option("--dataset", self.dataset.clone());
         option("-tp", Some(parallel.tp.to_string()));
         option("-pp", Some(parallel.pp.to_string()));
         let interleaved = (parallel.vpp > 1).then(|| parallel.vpp.to_string());
         option("-vp", interleaved);
         option("-cp", Some(parallel.cp.to_string()));
-        let experts = parallel.ep > 1 || parallel.etp > 1;
+        let experts = self.cuts_experts();
         option("-ep", experts.then(|| parallel.ep.to_string()));
         option("-etp", experts.then(|| parallel.etp.to_string()));
         option("-ms", sizes.steps.map(|n| n.to_string()));
@@ -121,12 +163,14 @@ impl Job {
             "--pretrained_checkpoint",
             folders.pretrained.as_ref().map(text),
         );
-        option("--save_dir", Some(text(&folders.save)));
-        option("--load_dir", Some(text(&folders.load)));
-        option(
-            "--save_interval",
-            sizes.save_interval.map(|n| n.to_string()),
-        );
+        if self.saves {
+            option("--save_dir", Some(text(&folders.save)));
+            option("--load_dir", Some(text(&folders.load)));
+            option(
+                "--save_interval",
+                sizes.save_interval.map(|n| n.to_string()),
+            );
+        }
         let mut set = |key: &str, value: String| words.push(format!("{key}={value}"));
         set(
             "model.sequence_parallel",
@@ -139,6 +183,11 @@ impl Job {
             "logger.tensorboard_dir",
             hydra_text(&text(&folders.tensorboard)),
         );
+        if !self.saves {
+            // Upstream's folder for both is one for all recipes.
+            set("checkpoint.save", "null".to_owned());
+            set("checkpoint.load", "null".to_owned());
+        }
         // The signal before the time limit ends in a checkpoint only if somebody listens.
         set("train.exit_signal_handler", "true".to_owned());
         for (key, value) in &self.overrides {
@@ -195,10 +244,18 @@ impl Job {
             ));
         }
         if self.mtp_depth > 0 {
-            lines.push(format!(
-                "mtp       depth {}, on the last stage",
-                self.mtp_depth
-            ));
+            let is_free = self.overrides.iter().any(|(key, value)| {
+                key == "model.pipeline_model_parallel_layout" && value != "null"
+            });
+            let place = if is_free || p.pp < 2 {
+                ""
+            } else {
+                ", on the last stage"
+            };
+            lines.push(format!("mtp       depth {}{place}", self.mtp_depth));
+        }
+        if !self.saves {
+            lines.push("files     no checkpoints are written".to_owned());
         }
         for code in &self.accepted {
             lines.push(format!("accepted  the plan's problem {code}"));

@@ -114,6 +114,83 @@ pub fn path() -> Option<PathBuf> {
     Some(config.join("trestle/profiles.toml"))
 }
 
+/// Why there is no profile to launch with.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Unusable {
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+impl Unusable {
+    fn new(message: String, hint: String) -> Self {
+        let hint = Some(hint).filter(|hint| !hint.is_empty());
+        Self { message, hint }
+    }
+}
+
+/// The user's file as it was read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Profiles {
+    /// The file.
+    pub path: PathBuf,
+    /// Those without errors, by name.
+    pub valid: Vec<Profile>,
+    /// What is wrong with others.
+    pub problems: Vec<Diagnostic>,
+}
+
+/// Reads the user's file.
+pub fn load() -> Result<Profiles, Unusable> {
+    let path = path().ok_or_else(|| {
+        Unusable::new(
+            "neither XDG_CONFIG_HOME nor HOME is set".to_owned(),
+            String::new(),
+        )
+    })?;
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        Unusable::new(
+            format!("cannot read {}: {error}", path.display()),
+            "a profile is a table such as `[h100]` with `bridge = \"/path/to/Megatron-Bridge\"` and `gpus_per_node = 8`"
+                .to_owned(),
+        )
+    })?;
+    let (valid, problems) = read(&path, &text);
+    Ok(Profiles {
+        path,
+        valid,
+        problems,
+    })
+}
+
+impl Profiles {
+    /// The profile called `wanted`, or the only one of the file.
+    pub fn choose(&self, wanted: Option<&str>) -> Result<&Profile, Unusable> {
+        let names: Vec<&str> = self.valid.iter().map(|p| p.name.as_str()).collect();
+        let names = names.join(", ");
+        let path = self.path.display();
+        match (wanted, self.valid.as_slice()) {
+            (Some(name), profiles) => profiles.iter().find(|p| p.name == name).ok_or_else(|| {
+                Unusable::new(
+                    format!("no valid profile `{name}` in {path}"),
+                    format!("valid ones: {names}"),
+                )
+            }),
+            (None, [only]) if self.problems.is_empty() => Ok(only),
+            (None, []) => Err(Unusable::new(
+                format!("{path} has no valid profile"),
+                String::new(),
+            )),
+            (None, _) => Err(Unusable::new(
+                format!("{path} has several profiles, or some that are not valid"),
+                format!("--profile NAME, one of: {names}"),
+            )),
+        }
+    }
+}
+
 /// Reads the profiles of a text. Those without errors are returned beside the problems of all.
 pub fn read(path: &Path, text: &str) -> (Vec<Profile>, Vec<Diagnostic>) {
     let (table, errors) = DeTable::parse_recoverable(text);

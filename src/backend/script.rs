@@ -42,9 +42,9 @@ pub fn slurm(job: &Job, profile: &Profile) -> Result<String, BackendError> {
         Style::Torchrun => &[],
     };
     text += &body::command(job, python);
-    text += &body::signals(profile);
+    text += &body::signals(job, profile);
     text += &srun(profile, bridge, nodes, gpus, tasks);
-    text += &body::ending(profile);
+    text += &body::ending(job, profile);
     Ok(text)
 }
 

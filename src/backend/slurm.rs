@@ -7,11 +7,15 @@ mod reply;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::tool::{Answer, ask};
 use super::{BackendError, script};
 pub use reply::{JobState, QueueState};
+
+/// How many scripts were tried so far, for their names.
+static TESTS: AtomicU64 = AtomicU64::new(0);
 
 /// How long a program of Slurm may take. Slurm's own limit for a message is 10 s, and the programs try more than once.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -80,6 +84,29 @@ impl Slurm {
                 .ok_or(slow),
             Err(error) => Err(error),
         }
+    }
+
+    /// Asks what Slurm would say to a script, without submitting it.
+    pub fn test(&self, script: &str) -> Result<(), BackendError> {
+        let number = TESTS.fetch_add(1, Ordering::Relaxed);
+        let name = format!("trestle-{}-{number}.sh", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let io = |source| BackendError::Io {
+            action: "write",
+            path: path.clone(),
+            source,
+        };
+        std::fs::write(&path, script).map_err(io)?;
+        let answer = self.run(&["sbatch", "--test-only", &path.to_string_lossy()]);
+        let _ = std::fs::remove_file(&path);
+        let answer = answer?;
+        if answer.success {
+            return Ok(());
+        }
+        Err(BackendError::Refused {
+            action: "sbatch --test-only".to_owned(),
+            reason: reply::reason(&answer),
+        })
     }
 
     /// The newest job of this user whose working directory is `folder`.

@@ -8,22 +8,20 @@ use serde_json::json;
 
 use super::arguments::JobArguments;
 use super::output::Tone;
-use super::{Context, Exit, Outcome};
+use super::{Context, Exit, Failure, Outcome};
 use crate::backend::record::{self, Entry};
 use crate::backend::slurm::{Backoff, JobState, QueueState, Slurm};
-use crate::backend::{last_checkpoint, script, torchrun};
+use crate::backend::steer::{self, Ending, SteerError};
+use crate::backend::{last_checkpoint, script};
 use crate::event::layout;
 use crate::run::{self, RunDirectory};
-
-/// How long torchrun may take for a last checkpoint.
-const PATIENCE: Duration = Duration::from_mins(5);
 
 pub(super) fn run(arguments: &JobArguments, context: &Context) -> Outcome {
     let run = run::find(&context.runs_dir(), &arguments.run)?;
     let script = run.join(script::SCRIPT);
     let newest = record::newest_start(&run.path);
     if arguments.resubmit {
-        return resubmit(arguments, &run, newest.as_ref(), context);
+        return resubmit(arguments, &run, context);
     }
     let Some(entry) = newest else {
         return Err(Exit::Failure
@@ -38,87 +36,40 @@ pub(super) fn run(arguments: &JobArguments, context: &Context) -> Outcome {
             }));
     };
     if arguments.stop || arguments.cancel {
-        steer(arguments, &run, &entry)?;
+        let how = if arguments.cancel {
+            Ending::AtOnce
+        } else {
+            Ending::Saved
+        };
+        steer::end(&run, &entry, how, &Slurm::default())?;
     }
     if arguments.follow {
         return follow(&run, &entry, arguments.json, context);
     }
-    let state = state(&run, &entry);
-    note_change(&run, &entry, &state)?;
+    let state = steer::state(&run.path, &entry, &Slurm::default());
+    steer::note_change(&run.path, &entry, &state)?;
     say(&run, &entry, &state, arguments.json, context)
 }
 
-fn steer(arguments: &JobArguments, run: &RunDirectory, entry: &Entry) -> Outcome {
-    match entry {
-        Entry::Submitted { job, .. } => {
-            let slurm = Slurm::default();
-            // A job that has not begun has nothing to save, and no shell to hear a signal.
-            let waits = slurm.state(job, &run.path).state == JobState::Pending;
-            if arguments.cancel || waits {
-                slurm.cancel(job)?;
-            } else {
-                slurm.stop(job)?;
+fn resubmit(arguments: &JobArguments, run: &RunDirectory, context: &Context) -> Outcome {
+    let entry = steer::resubmit(run, &Slurm::default()).map_err(|error| {
+        let hint = match &error {
+            SteerError::NotOver { .. } => {
+                Some(format!("`trestle job {} --stop` ends it", run.id()))
             }
+            _ => None,
+        };
+        let failure = Failure::new(Exit::Failure, error);
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
         }
-        Entry::Started {
-            pid, started, host, ..
-        } => {
-            if *host != torchrun::host() {
-                return Err(Exit::Failure.because(format!(
-                    "{} runs on {host}; it can be stopped there",
-                    run.id()
-                )));
-            }
-            let patience = if arguments.cancel {
-                Duration::ZERO
-            } else {
-                PATIENCE
-            };
-            torchrun::stop(*pid, *started, patience);
-        }
-        Entry::State { .. } => {}
-    }
-    Ok(())
-}
-
-fn resubmit(
-    arguments: &JobArguments,
-    run: &RunDirectory,
-    newest: Option<&Entry>,
-    context: &Context,
-) -> Outcome {
-    let script = run.join(script::SCRIPT);
-    if !script.is_file() {
-        return Err(Exit::Failure.because(format!("{} is missing", script.display())));
-    }
-    if let Some(entry) = newest {
-        let state = state(run, entry);
-        if !state.state.is_final() {
-            return Err(Exit::Failure
-                .because(format!("{} {}", run.id(), state.state.words()))
-                .hint(format!("`trestle job {} --stop` ends it", run.id())));
-        }
-        note_change(run, entry, &state)?;
-    }
-    let entry = match newest {
-        Some(Entry::Started { .. }) => torchrun::start(&run.path, &script)?,
-        Some(Entry::Submitted { profile, .. }) => submit(run, profile)?,
-        _ => submit(run, "")?,
-    };
-    record::note(&run.path, &entry)?;
+    })?;
     announce(run, &entry, arguments.json, context)?;
     if arguments.follow {
         return follow(run, &entry, arguments.json, context);
     }
     Ok(())
-}
-
-fn submit(run: &RunDirectory, profile: &str) -> Result<Entry, super::Failure> {
-    Ok(Entry::Submitted {
-        job: Slurm::default().submit(&run.join(script::SCRIPT))?,
-        profile: profile.to_owned(),
-        at_ms: record::now_ms(),
-    })
 }
 
 /// Says what was started.
@@ -150,51 +101,6 @@ fn name(entry: &Entry) -> String {
         Entry::Submitted { job, .. } | Entry::State { job, .. } => format!("job {job}"),
         Entry::Started { pid, host, .. } => format!("process {pid} on {host}"),
     }
-}
-
-/// How the start `entry` fares.
-fn state(run: &RunDirectory, entry: &Entry) -> QueueState {
-    match entry {
-        Entry::Submitted { job, .. } | Entry::State { job, .. } => {
-            Slurm::default().state(job, &run.path)
-        }
-        Entry::Started {
-            pid, started, host, ..
-        } => {
-            if *host != torchrun::host() {
-                return QueueState {
-                    reason: Some(format!("it runs on {host}")),
-                    ..QueueState::new(JobState::Other)
-                };
-            }
-            let (state, exit_code) = match torchrun::state(&run.path, *pid, *started) {
-                torchrun::State::Running => (JobState::Running, None),
-                torchrun::State::Ended(0) => (JobState::Completed, Some(0)),
-                torchrun::State::Ended(code) => (JobState::Failed, Some(code)),
-                torchrun::State::Gone => (JobState::Vanished, None),
-            };
-            QueueState {
-                exit_code,
-                ..QueueState::new(state)
-            }
-        }
-    }
-}
-
-/// Notes a state that differs from the one before; what nobody could be asked about is not noted.
-fn note_change(run: &RunDirectory, entry: &Entry, state: &QueueState) -> Outcome {
-    let job = match entry {
-        Entry::Submitted { job, .. } | Entry::State { job, .. } => job.clone(),
-        Entry::Started { pid, .. } => pid.to_string(),
-    };
-    if state.state != JobState::Unreachable
-        && record::newest_state(&run.path, &job).as_ref() != Some(state)
-    {
-        let state = state.clone();
-        let at_ms = record::now_ms();
-        record::note(&run.path, &Entry::State { job, state, at_ms })?;
-    }
-    Ok(())
 }
 
 fn say(
@@ -261,10 +167,10 @@ pub(super) fn follow(run: &RunDirectory, entry: &Entry, json: bool, context: &Co
     let mut backoff = Backoff::new(first);
     let mut last = None;
     loop {
-        let now = state(run, entry);
+        let now = steer::state(&run.path, entry, &Slurm::default());
         let changed = last.as_ref() != Some(&now);
         if changed {
-            note_change(run, entry, &now)?;
+            steer::note_change(&run.path, entry, &now)?;
             say(run, entry, &now, json, context)?;
         }
         if now.state == JobState::Completed {

@@ -67,17 +67,15 @@ fn load(path: &Path, sets: &[String]) -> Result<Recipe, Failure> {
     }
 }
 
-/// Why this version does not start a recipe for Megatron-Bridge.
+/// Why our own trainer does not start a recipe for Megatron-Bridge, and what does.
 pub(super) fn not_ours(path: &Path, upstream: &str) -> Failure {
+    let path = path.display();
     Exit::Recipe
         .because(format!(
-            "{} is for Megatron-Bridge ({upstream}): our own trainer cannot run it, and this version does not start it elsewhere",
-            path.display()
+            "{path} is for Megatron-Bridge ({upstream}): our own trainer has one GPU and other options, so it cannot run it here"
         ))
         .hint(format!(
-            "`trestle check {}` says whether it can start; `trestle launch RECIPE --on slurm --upstream {upstream}` starts it with the \
-             values of a recipe of ours",
-            path.display()
+            "`trestle launch {path} --on torchrun` trains it on the GPUs of this machine, `--on slurm` in a cluster; `--dry-run` shows the script"
         ))
 }
 

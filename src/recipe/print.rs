@@ -16,19 +16,26 @@ pub fn to_toml(recipe: &Recipe) -> String {
     document(title, |key| values.get(key).cloned())
 }
 
-/// A document with the values of keys, in the order of the table.
+/// A document with the values of keys, in the order of the table; the keys of a section stand together.
 pub(super) fn document(title: &str, value: impl Fn(&str) -> Option<Value>) -> String {
-    let mut text = String::from(title);
-    let mut section = "";
+    let mut sections: Vec<(&str, String)> = Vec::new();
     for key in KEYS {
         let Some(value) = value(key.path) else {
             continue;
         };
-        if key.section() != section {
-            section = key.section();
-            let _ = writeln!(text, "\n[{section}]");
+        let known = sections.iter().position(|(name, _)| *name == key.section());
+        let at = known.unwrap_or_else(|| {
+            sections.push((key.section(), String::new()));
+            sections.len() - 1
+        });
+        let _ = writeln!(sections[at].1, "{} = {value}", key.name());
+    }
+    let mut text = String::from(title);
+    for (name, lines) in sections {
+        if !name.is_empty() {
+            let _ = writeln!(text, "\n[{name}]");
         }
-        let _ = writeln!(text, "{} = {value}", key.name());
+        text += &lines;
     }
     text
 }

@@ -2,6 +2,7 @@
 
 mod foreign;
 mod profiles;
+mod published;
 mod real_slurm;
 mod real_torchrun;
 mod scripts;
@@ -30,6 +31,7 @@ fn job(run: &Path) -> Job {
             dp: 4,
             sequence_parallel: true,
         },
+        ranks: None,
         mtp_depth: 1,
         sizes: Sizes {
             steps: Some(1000),
@@ -43,6 +45,8 @@ fn job(run: &Path) -> Job {
             save_interval: Some(100),
         },
         overrides: vec![("logger.log_interval".to_owned(), "1".to_owned())],
+        dataset: None,
+        saves: true,
         environment: [("NCCL_NVLS_ENABLE".to_owned(), "0".to_owned())].into(),
         folders: Folders {
             run: run.to_owned(),

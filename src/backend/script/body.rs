@@ -13,20 +13,31 @@ const ENTRY: &str = "scripts/training/run_recipe.py";
 pub(super) fn beginning(job: &Job, profile: &Profile, bridge: &str) -> String {
     let path = |path: &std::path::Path| quote(&path.to_string_lossy());
     let folders = &job.folders;
-    let mut text = format!(
-        "\nrun={}\nsave={}\nmkdir -p -- \"$run\" \"$save\" {}\n",
-        path(&folders.run),
-        path(&folders.save),
-        path(&folders.tensorboard),
-    );
+    let mut text = format!("\nrun={}\n", path(&folders.run));
+    let tensorboard = path(&folders.tensorboard);
+    if job.saves {
+        let _ = writeln!(text, "save={}", path(&folders.save));
+        let _ = writeln!(text, "mkdir -p -- \"$run\" \"$save\" {tensorboard}");
+    } else {
+        let _ = writeln!(text, "mkdir -p -- \"$run\" {tensorboard}");
+    }
     text += "\n# Says how it ended, to whoever asks when the queue has forgotten the job.\n";
     let _ = writeln!(
         text,
         "trap 'printf \"%s %s %s\\n\" \"$?\" \"${{SLURM_JOB_ID:-$$}}\" \"${{SLURM_RESTART_COUNT:-0}}\" >>\"$run/{STATUS}\"' EXIT"
     );
-    text += "\nfail() {\n    printf 'trestle: %s\\n' \"$1\" >&2\n    exit 64\n}\n";
-    if let Some(pretrained) = &folders.pretrained {
-        let pretrained = path(pretrained);
+    let checks = checks(job, profile, bridge);
+    if checks.contains("|| fail ") {
+        text += "\nfail() {\n    printf 'trestle: %s\\n' \"$1\" >&2\n    exit 64\n}\n";
+    }
+    text + &checks
+}
+
+/// What must be there, and what is taken from the surroundings.
+fn checks(job: &Job, profile: &Profile, bridge: &str) -> String {
+    let mut text = String::new();
+    if let Some(pretrained) = &job.folders.pretrained {
+        let pretrained = quote(&pretrained.to_string_lossy());
         let _ = write!(
             text,
             "\npretrained={pretrained}\n[ -e \"$pretrained\" ] || fail \"no weights at $pretrained\"\n"
@@ -80,12 +91,12 @@ pub(super) fn command(job: &Job, python: &[String]) -> String {
 }
 
 /// What signals do, set before there is anything to stop.
-pub(super) fn signals(profile: &Profile) -> String {
+pub(super) fn signals(job: &Job, profile: &Profile) -> String {
     let ask = "scancel --signal=TERM \"$SLURM_JOB_ID\" || true";
     let mut text = String::from(
         "\n# USR1 comes before the time limit, USR2 from `trestle job RUN --stop`: the steps get a TERM, write a checkpoint and end.\n",
     );
-    if profile.go_on {
+    if profile.go_on && job.saves {
         text += "asked=no\n";
         let _ = writeln!(text, "trap 'asked=limit; {ask}' USR1");
         let _ = writeln!(text, "trap 'asked=stop; {ask}' USR2");
@@ -97,9 +108,9 @@ pub(super) fn signals(profile: &Profile) -> String {
 }
 
 /// Waiting, and queueing again.
-pub(super) fn ending(profile: &Profile) -> String {
+pub(super) fn ending(job: &Job, profile: &Profile) -> String {
     let mut text = WAIT.to_owned();
-    if profile.go_on {
+    if profile.go_on && job.saves {
         text += r#"
 # Queue again after the time limit, as long as there is progress.
 after=$(cat "$save/latest_checkpointed_iteration.txt" 2>/dev/null || true)

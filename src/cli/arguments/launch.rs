@@ -25,8 +25,9 @@ pub(in crate::cli) enum Place {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   trestle launch recipes/demo.toml --on local
-  trestle launch recipes/qwen3_5-9b.toml --on slurm --profile h100 --dry-run
-  trestle launch recipes/qwen3_5-9b.toml --on slurm --set parallel.tp=4 --follow")]
+  trestle launch recipes/megatron/qwen35_vl_9b_sft_4gpu_h100_bf16.toml --on torchrun --pretrained megatron/9b
+  trestle launch recipes/megatron/qwen35_vl_27b_sft_16gpu_h100_bf16.toml --on slurm --profile h100 --dry-run
+  trestle launch recipes/qwen3_5-9b.toml --on slurm --set parallel.tp=4 --upstream qwen35_vl_9b_sft_4gpu_h100_bf16_config")]
 pub(in crate::cli) struct LaunchArguments {
     /// The recipe
     #[arg(value_name = "RECIPE")]
