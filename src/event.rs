@@ -11,9 +11,10 @@ mod record;
 mod request;
 pub mod tensorboard;
 
-pub use info::{Parent, RunInfo};
+pub use info::{Parent, RunInfo, Watched};
 pub use line::{LineError, complete_lines, parse_line, parse_request};
 pub use record::{
-    DepthStep, Event, MEMORY_TERMS, MemoryTerm, MemoryUse, Record, StepRecord, VERSION,
+    DepthStep, EXTRAS, Event, MEMORY_TERMS, MemoryTerm, MemoryUse, RankMemory, Record, StepRecord,
+    VERSION,
 };
 pub use request::{Request, RequestKind, StopKind};

@@ -4,6 +4,7 @@
 //! checked as a whole: all problems at once, as [`Diagnostic`](crate::base::Diagnostic)s. What a key may be is declared once, in
 //! [`KEYS`]. Files are read through a closure; this room touches none.
 
+mod alarm;
 mod bundled;
 mod change;
 mod document;
@@ -21,6 +22,7 @@ mod resolved;
 mod rule;
 mod value;
 
+pub use alarm::Alarm;
 pub use bundled::{BUNDLED, load_bundled, published, published_paths};
 pub use change::{Change, apply_live, diff, diff_recipes, parse_live};
 pub use edit::{EditError, edit};

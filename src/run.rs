@@ -13,6 +13,7 @@ mod scan;
 pub mod series;
 mod status;
 mod tail;
+mod watched;
 
 pub use directory::{CreateRun, RunDirectory, create, find, open, tag};
 pub use error::RunError;
@@ -21,3 +22,4 @@ pub use list::{Summary, list, summary};
 pub use request::{Answer, request, wait_for_answer};
 pub use status::{Status, is_live};
 pub use tail::{Batch, Tail};
+pub use watched::{has_news, patience, watched};

@@ -5,7 +5,6 @@
 //! and what derives from them (throughput, MFU, its alert) differ. Durations are taken from the monotonic clock; the wall clock is written into
 //! records and decides nothing but whether an unanswered request was meant for an earlier trainer.
 
-mod alerts;
 mod bad_batch;
 mod clock;
 mod control;

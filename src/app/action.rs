@@ -177,6 +177,7 @@ actions! {
         ResumeThisRun ["R"] "resume" "Starts a trainer that continues this run.";
         ForkThisRun ["F"] "fork" "Starts a new run from a checkpoint of this one.";
         TagRun ["t"] "tag" "Gives the run a tag.";
+        WatchPath ["W"] "watch" "Watches a run that another program trains: its log, its event files, or a folder of either.";
         DeleteRun ["D"] "delete" "Moves the run to the trash; asks first.";
     }
     Scope::On(Screen::Logs) => {

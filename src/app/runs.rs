@@ -44,6 +44,13 @@ pub enum Effect {
     Trash(PathBuf),
     /// Give a run these tags instead of its present ones.
     Tag(PathBuf, Vec<String>),
+    /// List a run that another program trains among the others.
+    Watch {
+        /// Its log, its event files, or a folder of either.
+        path: PathBuf,
+        /// Tokens of a sample, where the files do not say.
+        seq_length: Option<u64>,
+    },
     /// Write every step of some runs to a new file.
     Export {
         /// The runs' folders.

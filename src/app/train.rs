@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::chart::View;
 use crate::event::{Event, Record, RequestKind, RunInfo};
-use crate::run::series::Metric;
+use crate::run::series::{Metric, ROUTER};
 use crate::run::{History, Status, Summary};
 use crate::telemetry::Sample;
 
@@ -109,7 +109,7 @@ impl Pane {
 pub const RECENT: usize = 50;
 
 /// Metrics that the main chart can show; losses of MTP depths come behind.
-pub const MAIN_METRICS: [Metric; 9] = [
+pub const MAIN_METRICS: [Metric; 20] = [
     Metric::Loss,
     Metric::GradNorm,
     Metric::LearningRate,
@@ -119,6 +119,17 @@ pub const MAIN_METRICS: [Metric; 9] = [
     Metric::Rss,
     Metric::Mfu,
     Metric::Hfu,
+    Metric::LoadBalancing,
+    Metric::SequenceLoadBalancing,
+    Metric::GlobalLoadBalancing,
+    Metric::RouterZ,
+    Metric::Tflops,
+    Metric::Energy,
+    Metric::Power,
+    Metric::ParamsNorm,
+    Metric::NumZeros,
+    Metric::MaxAttentionLogit,
+    Metric::LossScale,
 ];
 
 /// Metrics that a chart can show of a run with so many MTP depths.
@@ -208,6 +219,9 @@ impl State {
         match (&self.summary.status, self.is_alive) {
             (Status::Paused, true) => Status::Paused,
             (_, true) => Status::Running,
+            (Status::Running | Status::Paused, false) if self.info.watched.is_some() => {
+                Status::Stale
+            }
             (Status::Running | Status::Paused, false) => Status::Killed,
             (other, false) => other.clone(),
         }
@@ -262,6 +276,16 @@ impl State {
                 .checkpoint_step
                 .unwrap_or(0)
                 .min(self.summary.step)
+    }
+
+    /// Losses of the router that this run has, but those that are always 0: a type that is tracked and not used.
+    pub fn router(&self) -> Vec<Metric> {
+        let table = &self.history.train;
+        let is_told = |metric: &Metric| {
+            let node = table.fold(*metric, 0..table.rows());
+            node.count > 0 && (node.max > 0.0 || node.min < 0.0)
+        };
+        ROUTER.into_iter().filter(is_told).collect()
     }
 
     /// Metrics that the main chart can show of this run.

@@ -5,6 +5,7 @@
 //! files, and a [`Mirror`] keeps a run directory in the user's cache whose `events.jsonl` says what they say, so that whatever works on our runs
 //! works on these.
 
+mod follower;
 mod iteration;
 mod line;
 mod merge;
@@ -16,8 +17,9 @@ mod source;
 mod text;
 mod translate;
 
+pub use follower::{Followers, cache_folder, list_among, watch};
 pub use iteration::Iteration;
-pub use line::{Line, Memory, Split, Stage, Theory};
+pub use line::{Cause, Line, Memory, Split, Stage, Theory};
 pub use mirror::{Mirror, News};
 pub use parser::Parser;
 pub use source::{Kind, Sources};
@@ -46,6 +48,9 @@ pub enum ForeignError {
         /// The folder.
         path: PathBuf,
     },
+    /// The user has no folder for what can be made again.
+    #[error("there is no cache folder")]
+    NoCache,
     /// The derived run directory could not be made.
     #[error(transparent)]
     Run(#[from] crate::run::RunError),

@@ -51,6 +51,7 @@ pub(super) fn run(arguments: &RunsArguments, context: &Context) -> Outcome {
         let tone = match summary.status {
             Status::Running | Status::Paused => Tone::Good,
             Status::Failed { .. } | Status::Killed => Tone::Error,
+            Status::Stale => Tone::Warning,
             _ => Tone::Dim,
         };
         let id = context

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -13,7 +13,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use super::arguments::WatchArguments;
 use super::output::Tone;
 use super::{Context, Exit, Failure, Outcome, workbench};
-use crate::backend::foreign::{ForeignError, Kind, Mirror, Options};
+use crate::backend::foreign::{ForeignError, Kind, Mirror, Options, cache_folder, list_among};
 use crate::event::{Event, Record, StepRecord};
 use crate::run::{Batch, Tail};
 
@@ -25,8 +25,9 @@ pub(super) fn run(arguments: &WatchArguments, context: &Context) -> Outcome {
         seq_length: arguments.seq_length,
         utc_offset_minutes: arguments.utc_offset,
         peak_tflops: arguments.peak_tflops,
+        ..Options::default()
     };
-    let cache = cache()?;
+    let cache = cache_folder().ok_or_else(|| failure(ForeignError::NoCache))?;
     let mirror = Mirror::open(&arguments.path, &cache, options).map_err(failure)?;
     let prints =
         arguments.print || arguments.json || arguments.once || !std::io::stdout().is_terminal();
@@ -37,27 +38,13 @@ pub(super) fn run(arguments: &WatchArguments, context: &Context) -> Outcome {
     }
 }
 
-/// Where run directories of foreign runs lie.
-fn cache() -> Result<PathBuf, Failure> {
-    let absolute = |name: &str| {
-        std::env::var_os(name)
-            .map(PathBuf::from)
-            .filter(|p| p.is_absolute())
-    };
-    absolute("XDG_CACHE_HOME")
-        .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
-        .map(|cache| cache.join("trestle").join("watched"))
-        .ok_or_else(|| {
-            Exit::Failure
-                .because("there is no cache folder")
-                .hint("set HOME or XDG_CACHE_HOME")
-        })
-}
-
 fn failure(error: ForeignError) -> Failure {
     match error {
         ForeignError::NothingThere { .. } => Failure::new(Exit::Data, error)
             .hint("logs end in .out, .err, .log or .txt or begin with slurm-; any file can be named itself"),
+        ForeignError::NoCache => {
+            Failure::new(Exit::Failure, error).hint("set HOME or XDG_CACHE_HOME")
+        }
         ForeignError::Io { action: "read", .. } => Failure::new(Exit::Data, error),
         other => Failure::new(Exit::Failure, other),
     }
@@ -69,7 +56,7 @@ fn open(mut mirror: Mirror, cache: &Path, context: &Context) -> Outcome {
     let runs = context.runs_dir();
     // Among the user's own runs where there are some, so that they can be compared.
     let listed = if runs.is_dir() {
-        link(&run, &runs).then_some(runs)
+        list_among(&run, &runs).then_some(runs)
     } else {
         None
     };
@@ -98,15 +85,6 @@ fn open(mut mirror: Mirror, cache: &Path, context: &Context) -> Outcome {
         run.display()
     ))?;
     Ok(())
-}
-
-/// Shows the run among those in `runs`; says whether that worked.
-fn link(run: &Path, runs: &Path) -> bool {
-    let Some(name) = run.file_name() else {
-        return false;
-    };
-    let link = runs.join(name);
-    link.exists() || std::os::unix::fs::symlink(run, link).is_ok()
 }
 
 /// Prints the run until it ends.

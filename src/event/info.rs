@@ -24,6 +24,27 @@ pub struct RunInfo {
     pub tags: Vec<String>,
     /// Program version.
     pub program: String,
+    /// Where another program writes what this run says; `None` for a run that trains here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watched: Option<Watched>,
+}
+
+/// Where another program writes what a run says, and what those files do not say.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Watched {
+    /// The log, the event file, or the folder with either; absolute.
+    pub path: PathBuf,
+    /// The files that are read; of very many those written to last.
+    pub files: Vec<PathBuf>,
+    /// Tokens of a sample.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seq_length: Option<u64>,
+    /// Minutes that the trainer's clock is ahead of UTC.
+    pub utc_offset_minutes: i64,
+    /// Peak of one GPU in GFLOP/s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak_gflops: Option<u64>,
 }
 
 /// Where a fork comes from.

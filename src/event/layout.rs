@@ -14,6 +14,8 @@ pub const CONTROL: &str = "control.jsonl";
 pub const CONSOLE: &str = "console.log";
 /// Held with `flock` by the one trainer of the run; holds its process id.
 pub const LOCK: &str = "lock";
+/// Held by the process that repeats here what another program's files say; only such runs have it.
+pub const MIRROR: &str = "mirror.lock";
 /// Checkpoints, one folder a step.
 pub const CHECKPOINTS: &str = "checkpoints";
 /// Names the newest complete checkpoint's folder; written last.

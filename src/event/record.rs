@@ -242,7 +242,26 @@ pub struct StepRecord {
     pub memory: Option<MemoryUse>,
     /// Whether the update was skipped for a non-finite loss or gradient.
     pub skipped: bool,
+    /// Numbers that only some trainers have, by name: those of [`EXTRAS`], and the metrics of a task as its trainer calls them.
+    #[serde(with = "nullable_map", skip_serializing_if = "BTreeMap::is_empty")]
+    pub extra: BTreeMap<String, f64>,
 }
+
+/// Names of numbers that only some trainers have and that are drawn: the router's losses, where 1 is a balanced load, TFLOP/s of a GPU, joules a
+/// step and watts of a GPU, and what Megatron counts on request.
+pub const EXTRAS: [&str; 11] = [
+    "load_balancing_loss",
+    "seq_load_balancing_loss",
+    "global_load_balancing_loss",
+    "z_loss",
+    "tflops",
+    "energy",
+    "power",
+    "params_norm",
+    "num_zeros",
+    "max_attention_logit",
+    "loss_scale",
+];
 
 /// What one device's memory holds, in bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -262,6 +281,23 @@ pub struct MemoryUse {
     pub driver_used: u64,
     /// The device's memory in all; 0 when unknown.
     pub driver_total: u64,
+    /// What each rank told of itself, by rank, where several did; `device` and the peaks above are those of the most loaded one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ranks: Vec<RankMemory>,
+}
+
+/// What one rank's allocator holds, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RankMemory {
+    /// The rank.
+    pub rank: u32,
+    /// In tensors now.
+    pub allocated: u64,
+    /// In tensors at most.
+    pub peak: u64,
+    /// Held by the allocator at most.
+    pub reserved: u64,
 }
 
 /// One purpose of memory, in bytes. A number that nobody has is `None`.

@@ -51,7 +51,7 @@ pub fn encode_file_version(wall_time: f64) -> Vec<u8> {
     let mut event = Vec::new();
     double(&mut event, 1, wall_time);
     bytes(&mut event, 3, FILE_VERSION.as_bytes());
-    frame(&event)
+    encode_frame(&event)
 }
 
 /// A frame with the scalars of one step.
@@ -69,7 +69,7 @@ pub fn encode_scalars(wall_time: f64, step: i64, scalars: &[(&str, f32)]) -> Vec
     key(&mut event, 2, 0);
     varint(&mut event, step as u64);
     bytes(&mut event, 5, &summary);
-    frame(&event)
+    encode_frame(&event)
 }
 
 /// A frame that says that a process took up the run before `step`, so that readers drop what earlier files say from `step` on.
@@ -80,7 +80,7 @@ pub fn encode_session_start(wall_time: f64, step: i64) -> Vec<u8> {
     key(&mut event, 2, 0);
     varint(&mut event, step as u64);
     bytes(&mut event, 7, &[1 << 3, 1]);
-    frame(&event)
+    encode_frame(&event)
 }
 
 /// The scalars of all complete frames at the start of `file`, and how many bytes those frames take.
@@ -111,6 +111,13 @@ pub fn decode(file: &[u8]) -> Result<(Vec<Scalar>, usize), DecodeError> {
     Ok((scalars, offset))
 }
 
+/// Bytes that the frame at the start of `file` takes in all, by its head; `None` for less than a head or a broken one.
+pub fn frame_bytes(file: &[u8]) -> Option<u64> {
+    let (length, crc) = file.get(..12)?.split_at(8);
+    check(length, crc, 0).ok()?;
+    u64::from_le_bytes(length.try_into().ok()?).checked_add(16)
+}
+
 fn check(data: &[u8], crc: &[u8], offset: usize) -> Result<(), DecodeError> {
     let stored = u32::from_le_bytes(crc.try_into().expect("four bytes"));
     let computed = masked_crc(data);
@@ -132,7 +139,8 @@ fn masked_crc(data: &[u8]) -> u32 {
         .wrapping_add(0xa282_ead8)
 }
 
-fn frame(payload: &[u8]) -> Vec<u8> {
+/// A frame around a payload, whatever it is.
+pub fn encode_frame(payload: &[u8]) -> Vec<u8> {
     let length = (payload.len() as u64).to_le_bytes();
     let mut out = Vec::with_capacity(payload.len() + 16);
     out.extend(length);
@@ -297,7 +305,7 @@ mod tests {
         key(&mut event, 2, 0);
         varint(&mut event, 3);
         bytes(&mut event, 5, &summary);
-        let (scalars, _) = decode(&frame(&event)).expect("well-formed");
+        let (scalars, _) = decode(&encode_frame(&event)).expect("well-formed");
         assert_eq!(scalars.len(), 1);
         assert_eq!((scalars[0].step, scalars[0].value), (3, 2.5));
     }

@@ -1,8 +1,8 @@
 //! The columns of a history in a file that is mapped, so that a long run opens without reading its events again.
 //!
 //! ```text
-//! "TRSTHIS2"  length of the header (u64)  header (JSON, padded to 8)
-//! for each table: step, tokens, time [rows] u64 each, then every column [rows] f32, padded to 8
+//! "TRSTHIS3"  length of the header (u64)  header (JSON, padded to 8)
+//! for each table: step, tokens, time [rows] u64 each, then every column [its values] f32, padded to 8
 //! ```
 //! Little endian. The file is written beside and renamed, never changed in place; it may be deleted at any time.
 
@@ -21,7 +21,7 @@ use super::history::Abandoned;
 use super::series::{Table, Values};
 use crate::event::{Record, layout};
 
-const MAGIC: &[u8; 8] = b"TRSTHIS2";
+const MAGIC: &[u8; 8] = b"TRSTHIS3";
 /// Rows below which reading the events is as fast.
 const FEW: usize = 5_000;
 /// Bytes at either end of what was read that must be unchanged.
@@ -35,8 +35,8 @@ struct Header {
     fingerprint: u64,
     bad_lines: usize,
     segment: u32,
-    /// Rows and columns of training, evaluation, and each abandoned stretch.
-    tables: Vec<(usize, usize)>,
+    /// Rows of training, evaluation, and each abandoned stretch, and how many values each column has.
+    tables: Vec<(usize, Vec<usize>)>,
     /// Segment of each abandoned stretch.
     abandoned: Vec<u32>,
     /// All events but steps, a line each.
@@ -79,7 +79,7 @@ fn write(path: &Path, events: &File, history: &History) -> std::io::Result<()> {
         segment: history.segment,
         tables: tables
             .iter()
-            .map(|t| (t.rows(), t.columns().count()))
+            .map(|t| (t.rows(), t.columns().map(Values::len).collect()))
             .collect(),
         abandoned: history.abandoned.iter().map(|a| a.segment).collect(),
         events: history.events.iter().map(Record::to_line).collect(),
@@ -140,11 +140,12 @@ pub(super) fn load(run: &Path, events: &File) -> Option<History> {
     }
     let mut at = 16 + length;
     let mut tables = Vec::with_capacity(header.tables.len());
-    for &(rows, columns) in &header.tables {
+    for (rows, columns) in &header.tables {
+        let rows = *rows;
         let step = get(&map, &mut at, rows)?;
         let tokens = get(&map, &mut at, rows)?;
         let time_ms = get(&map, &mut at, rows)?;
-        let columns: Option<Vec<_>> = (0..columns).map(|_| get(&map, &mut at, rows)).collect();
+        let columns: Option<Vec<_>> = columns.iter().map(|&c| get(&map, &mut at, c)).collect();
         tables.push(Table::of(step, tokens, time_ms, columns?)?);
     }
     let records: Result<Vec<Record>, _> = header

@@ -75,6 +75,7 @@ pub fn create(runs: &Path, new: CreateRun) -> Result<RunDirectory, RunError> {
         parent: new.parent,
         tags: new.tags,
         program: format!("trestle {}", env!("CARGO_PKG_VERSION")),
+        watched: None,
     };
     let directory = RunDirectory { path, info };
     write(&directory.join(layout::RECIPE), new.recipe_toml.as_bytes())?;

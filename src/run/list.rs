@@ -179,10 +179,11 @@ impl Summary {
     }
 
     /// Where the run stands, given whether a trainer holds its lock.
-    fn settle(&self, live: bool) -> Status {
+    fn settle(&self, live: bool, is_watched: bool) -> Status {
         match (&self.status, live) {
             (Status::Paused, true) => Status::Paused,
             (_, true) => Status::Running,
+            (Status::Running | Status::Paused, false) if is_watched => Status::Stale,
             (Status::Running | Status::Paused, false) => Status::Killed,
             (other, false) => other.clone(),
         }
@@ -220,7 +221,7 @@ pub fn summary(run: &Path) -> Result<Summary, RunError> {
             store(&cache, &summary);
         }
     }
-    summary.status = summary.settle(live);
+    summary.status = summary.settle(live, run.join(layout::MIRROR).exists());
     Ok(summary)
 }
 

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::RunError;
 use super::error::Context;
-use super::series::{FIXED, Row, Table};
+use super::series::{FIXED, Row, Table, extra_column};
 use crate::event::{Event, Record, VERSION, parse_line};
 
 /// Bytes that one task reads at a time.
@@ -156,6 +156,7 @@ fn scan_step(line: &[u8], row: &mut Row) -> Option<()> {
             b"skipped" => text.boolean()?,
             b"hfu" => row.fixed[14] = text.number()?,
             b"memory" => text.pass_over()?,
+            b"extra" => text.extra(&mut row.fixed)?,
             _ => return None,
         }
         if text.more()? {
@@ -352,6 +353,23 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    fn extra(&mut self, fixed: &mut [f32; FIXED.len()]) -> Option<()> {
+        self.byte(b'{')?;
+        if self.0.first() == Some(&b'}') {
+            return self.byte(b'}');
+        }
+        loop {
+            let column = extra_column(self.key()?);
+            let value = self.number()?;
+            if let Some(column) = column {
+                fixed[column] = value;
+            }
+            if !self.more()? {
+                return Some(());
+            }
+        }
+    }
+
     fn parts(&mut self, fixed: &mut [f32; FIXED.len()]) -> Option<()> {
         self.byte(b'{')?;
         if self.0.first() == Some(&b'}') {
@@ -411,6 +429,7 @@ mod tests {
             whole in prop::collection::vec(0u64..1 << 50, 6),
             depth in 0usize..4,
             parts in prop::collection::vec(number(), 9),
+            extra in prop::collection::vec(number(), 0..13),
         ) {
             let names = ["forward_backward", "data", "surprise", "forward", "backward", "eval", "checkpoint", "other", "loss"];
             let term = MemoryTerm { name: "a }]{ b".chars().take(whole[1] as usize % 8).collect(), planned: Some(whole[2]), measured: None };
@@ -433,6 +452,7 @@ mod tests {
                 hfu: numbers[8],
                 memory: (whole[4] % 2 == 0).then_some(memory),
                 skipped: depth == 1,
+                extra: crate::event::EXTRAS.iter().chain(&["task accuracy"]).skip(depth).map(|&n| n.to_owned()).zip(extra).collect(),
             };
             let record = Record { v: VERSION, seq: 3, time_ms: 1_700_000_000_123, event: Event::Step(Box::new(step)) };
             let line = record.to_line();

@@ -9,11 +9,11 @@ mod smooth;
 mod table;
 mod values;
 
-pub use metric::{Metric, PHASES};
+pub use metric::{Metric, PHASES, ROUTER};
 pub use pyramid::Node;
 pub use table::{Axis, Bucket, Table};
 
-pub(super) use metric::{FIXED, Row};
+pub(super) use metric::{FIXED, Row, extra_column};
 pub(super) use values::Values;
 
 /// Says that a row has no such number; differs from a number that is not finite.

@@ -1,10 +1,11 @@
 //! Whether a trainer is at work on a run, and how it ended.
 
-use std::fs::{OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::watched::{moves, watched};
 use crate::event::layout;
 
 /// Where a run stands.
@@ -28,6 +29,8 @@ pub enum Status {
     },
     /// The trainer is gone and did not say why.
     Killed,
+    /// Another program trains it, whose files are silent for longer than they ever were; its end was not said.
+    Stale,
 }
 
 impl Status {
@@ -36,7 +39,7 @@ impl Status {
         matches!(self, Self::Running | Self::Paused)
     }
 
-    /// One word: `new`, `running`, `paused`, `done`, `stopped`, `failed`, `killed`.
+    /// One word: `new`, `running`, `paused`, `done`, `stopped`, `failed`, `killed`, `stale`.
     pub fn word(&self) -> &'static str {
         match self {
             Self::New => "new",
@@ -46,16 +49,16 @@ impl Status {
             Self::Stopped => "stopped",
             Self::Failed { .. } => "failed",
             Self::Killed => "killed",
+            Self::Stale => "stale",
         }
     }
 }
 
-/// Whether a trainer holds the lock of the run at `path`.
+/// Whether a trainer holds the lock of the run at `path`, or another program still writes what it repeats.
 ///
 /// The question takes a shared lock for an instant; a trainer that starts just then has to try again, as the trainer does.
 pub fn is_live(path: &Path) -> bool {
-    let Ok(file) = OpenOptions::new().read(true).open(path.join(layout::LOCK)) else {
-        return false;
-    };
-    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+    let lock = OpenOptions::new().read(true).open(path.join(layout::LOCK));
+    let is_held = |file: File| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+    lock.is_ok_and(is_held) || watched(path).is_some_and(|watched| moves(path, &watched))
 }

@@ -204,6 +204,7 @@ impl MemoryPlan {
             reserved: now.reserved,
             driver_used: now.driver_used,
             driver_total: now.driver_total,
+            ranks: vec![],
         }
     }
 }

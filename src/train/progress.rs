@@ -10,7 +10,7 @@ use crate::checkpoint::training;
 use crate::data::Position;
 
 use super::TrainError;
-use super::alerts::Alerts;
+use crate::recipe::Alarm;
 
 /// Where training stands.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ pub(super) struct Progress {
     /// Correct and counted positions of each MTP depth over the run.
     pub(super) acceptance: Vec<(u64, u64)>,
     /// Running means of the alerts.
-    pub(super) alerts: Alerts,
+    pub(super) alerts: Alarm,
 }
 
 impl Progress {
@@ -47,7 +47,7 @@ impl Progress {
             skipped: 0,
             non_finite_in_a_row: 0,
             acceptance: vec![(0, 0); mtp_depth],
-            alerts: Alerts::default(),
+            alerts: Alarm::default(),
         }
     }
 

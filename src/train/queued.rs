@@ -177,6 +177,7 @@ impl Trainer<'_> {
             rss: memory::resident(),
             memory: self.memory_use(&measured),
             skipped,
+            extra: BTreeMap::new(),
         };
         let loss = record.loss;
         self.say_step(record, tokens_per_second)?;
@@ -231,7 +232,9 @@ impl Trainer<'_> {
             events.insert(0, Event::Step(Box::new(record)));
         }
         let alerts = &mut self.progress.alerts;
-        for (code, message) in alerts.observe(&self.recipe.alerts, loss, tokens_per_second) {
+        for (code, message) in
+            alerts.observe(&self.recipe.alerts, loss, tokens_per_second, "tokens/s")
+        {
             events.push(self.warning(code, message));
         }
         if events.is_empty() {

@@ -1,5 +1,6 @@
 //! Work for the outside world: files, processes, runs. Whatever may take time runs on the worker and answers with messages.
 
+mod foreign;
 mod layout;
 mod logs;
 mod mapping;
@@ -31,6 +32,8 @@ pub(super) struct Outside {
     pub(super) runs_folder: PathBuf,
     /// What watches the recipes; none where the system gives no thread.
     watcher: Option<Watcher>,
+    /// What follows runs that other programs train.
+    foreign: foreign::Follower,
     /// What follows the watched run.
     train: train::Follower,
     /// What follows the watched run's console.
@@ -58,6 +61,7 @@ impl Outside {
             recipes: state.recipes.folder.clone(),
             runs,
             runs_folder: state.runs_folder.clone(),
+            foreign: foreign::Follower::default(),
             train: train::Follower::default(),
             logs: logs::Follower::default(),
             mapping: mapping::Threads::default(),

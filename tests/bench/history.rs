@@ -180,6 +180,7 @@ fn write(run: &Path, steps: u64) {
             hfu: 0.0,
             memory: None,
             skipped: false,
+            ..StepRecord::default()
         };
         let record = Record {
             v: VERSION,

@@ -166,6 +166,7 @@ fn step(step: u64) -> Record {
         reserved: 22 << 30,
         driver_used: 23 << 30,
         driver_total: 80 << 30,
+        ..MemoryUse::default()
     };
     let parts = ["data", "forward", "loss", "backward", "optimizer", "other"];
     Record {
@@ -194,6 +195,7 @@ fn step(step: u64) -> Record {
             rss: 3 << 30,
             memory: (step % 1000 == 1).then_some(memory),
             skipped: false,
+            ..StepRecord::default()
         })),
     }
 }

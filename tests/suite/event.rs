@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use trestle::event::{
-    DepthStep, Event, MEMORY_TERMS, MemoryTerm, MemoryUse, Record, Request, RequestKind,
-    StepRecord, StopKind, VERSION, complete_lines, parse_line, parse_request, tensorboard,
+    DepthStep, Event, MEMORY_TERMS, MemoryTerm, MemoryUse, RankMemory, Record, Request,
+    RequestKind, StepRecord, StopKind, VERSION, complete_lines, parse_line, parse_request,
+    tensorboard,
 };
 
 fn float() -> impl Strategy<Value = f64> {
@@ -39,6 +40,14 @@ fn memory(counts: [u64; 5]) -> MemoryUse {
         reserved: counts[2],
         driver_used: counts[3],
         driver_total: counts[4],
+        ranks: vec![
+            RankMemory {
+                rank: counts[0] as u32,
+                peak: counts[1],
+                ..RankMemory::default()
+            };
+            counts[2] as usize % 3
+        ],
     }
 }
 
@@ -69,6 +78,11 @@ fn step_record() -> impl Strategy<Value = StepRecord> {
             rss: counts[4],
             memory: skipped.then(|| memory(counts)),
             skipped,
+            extra: if skipped {
+                [("z_loss".to_owned(), floats[5])].into()
+            } else {
+                BTreeMap::new()
+            },
         })
 }
 

@@ -35,7 +35,7 @@ fn column(metric: Metric) -> String {
         phase if PHASES.contains(&phase) => {
             format!("{}_seconds", phase.to_string().replace(['+', ' '], "_"))
         }
-        other => other.to_string().replace(' ', "_").to_lowercase(),
+        other => other.to_string().replace([' ', '/'], "_").to_lowercase(),
     }
 }
 

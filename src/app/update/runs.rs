@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::app::dialog::{Answer, Choice, Form, Note, Purpose, View};
 use crate::app::runs::{Effect as Runs, Message, Pane};
 use crate::app::search::Query;
-use crate::app::train::Effect as Train;
+use crate::app::train::{Effect as Train, metrics_of};
 use crate::app::{Action, Dialog, Effect, Scope, Screen, State, Tone, list};
 use crate::run::series::Metric;
 
@@ -25,6 +25,7 @@ pub const HINTS: &[Action] = &[
     Action::ForkThisRun,
     Action::TagRun,
     Action::Export,
+    Action::WatchPath,
     Action::DeleteRun,
 ];
 
@@ -35,11 +36,15 @@ const AGAIN: u64 = 2000;
 pub fn unavailable(state: &State, action: Action) -> Option<String> {
     let selected = state.runs.selected();
     let own = matches!(action.scope(), Scope::On(Screen::Runs)) || action == Action::Open;
-    if own && selected.is_none() {
+    if own && selected.is_none() && action != Action::WatchPath {
         return Some("there is no run".into());
     }
     let is_live = selected.is_some_and(|(_, summary)| summary.status.is_live());
+    let is_watched = selected.is_some_and(|(run, _)| run.info.watched.is_some());
     match action {
+        Action::ResumeThisRun | Action::ForkThisRun if is_watched => {
+            Some("another program trains it".into())
+        }
         Action::ResumeThisRun | Action::DeleteRun if is_live => {
             Some("its trainer is at work".into())
         }
@@ -56,6 +61,10 @@ pub fn unavailable(state: &State, action: Action) -> Option<String> {
 
 /// Carries out an action of the screen.
 pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
+    if action == Action::WatchPath {
+        files::ask_watch(state);
+        return vec![];
+    }
     let half_page = state.half_page();
     let Some((run, summary)) = state.runs.selected() else {
         return vec![];
@@ -80,12 +89,7 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         }
         Action::DifferingKeys => state.runs.differing = !state.runs.differing,
         Action::CompareMetric => {
-            let metrics = [
-                Metric::Loss,
-                Metric::MtpLoss(1),
-                Metric::GradNorm,
-                Metric::TokensPerSecond,
-            ];
+            let metrics = compared_metrics(state);
             let at = metrics
                 .iter()
                 .position(|&m| m == state.runs.metric)
@@ -156,6 +160,28 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         }
     }
     read_compared(state)
+}
+
+/// What can be compared: numbers that every trainer has, and those that any of the compared runs has.
+fn compared_metrics(state: &State) -> Vec<Metric> {
+    let mut metrics = vec![
+        Metric::Loss,
+        Metric::MtpLoss(1),
+        Metric::GradNorm,
+        Metric::TokensPerSecond,
+    ];
+    let compared = state.runs.compared();
+    let tables: Vec<_> = compared
+        .iter()
+        .filter_map(|(run, _)| Some(&state.runs.details.get(&run.path)?.history.train))
+        .collect();
+    let depth = tables.iter().map(|t| t.mtp_depth()).max().unwrap_or(0);
+    for metric in metrics_of(depth) {
+        if !metrics.contains(&metric) && tables.iter().any(|t| t.has(metric)) {
+            metrics.push(metric);
+        }
+    }
+    metrics
 }
 
 /// Reads what is compared and was not read yet.
@@ -241,6 +267,7 @@ pub fn accept(state: &mut State, form: &Form) -> Result<Vec<Effect>, String> {
             Ok(vec![Effect::Train(Train::Fork(fork))])
         }
         Purpose::Screen(_, "tags", run) => files::read_tags(form, run),
+        Purpose::Screen(_, "watch", _) => files::read_watch(form),
         Purpose::Screen(_, "export", _) => {
             let runs = state.runs.compared().into_iter();
             files::read_export(form, runs.map(|(run, _)| run.path.clone()).collect())

@@ -43,6 +43,17 @@ pub fn unavailable(state: &State, action: Action) -> Option<String> {
         | Action::StopRun
         | Action::LiveEdit
         | Action::MarkNote
+        | Action::ResumeRun
+        | Action::ForkRun
+            if train.info.watched.is_some() =>
+        {
+            Some("another program trains it".into())
+        }
+        Action::PauseRun
+        | Action::CheckpointNow
+        | Action::StopRun
+        | Action::LiveEdit
+        | Action::MarkNote
             if !train.is_alive =>
         {
             Some(format!(

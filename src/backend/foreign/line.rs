@@ -89,6 +89,15 @@ pub enum Line {
         /// The exception, without its traceback.
         message: String,
     },
+    /// The scheduler ends the job or a step of it.
+    Cancelled {
+        /// Why.
+        cause: Cause,
+        /// When, by the node's clock.
+        time_ms: Option<i64>,
+        /// The line.
+        message: String,
+    },
     /// The launcher or the scheduler says that the job or a task of it ended badly.
     Killed {
         /// The line.
@@ -113,6 +122,21 @@ pub struct Memory {
     pub max_reserved: u64,
     /// Times the allocator gave up its cache and asked again.
     pub retries: u64,
+}
+
+/// Why a scheduler ends a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// Someone asked for it.
+    Asked,
+    /// Its time was over.
+    TimeLimit,
+    /// Another job has its place.
+    Preempted,
+    /// It waits for its next start.
+    Requeued,
+    /// A node was lost.
+    NodeFailure,
 }
 
 /// On which data a loss was measured.

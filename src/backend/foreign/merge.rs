@@ -68,7 +68,7 @@ fn time(line: &Line) -> Option<i64> {
     match line {
         Line::Iteration(it) => Some(it.time_ms),
         Line::Stage { time_ms, .. } => Some(*time_ms),
-        Line::Validation { time_ms, .. } => *time_ms,
+        Line::Validation { time_ms, .. } | Line::Cancelled { time_ms, .. } => *time_ms,
         _ => None,
     }
 }

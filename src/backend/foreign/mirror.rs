@@ -14,18 +14,19 @@ use super::merge::merge;
 use super::source::{Kind, Sources};
 use super::translate::{Options, Translator};
 use super::{ForeignError, Line};
-use crate::event::{Event, Record, RunInfo, StepRecord, layout};
+use crate::event::{Event, Record, RunInfo, StepRecord, Watched, layout};
+use crate::run;
 
-/// A source that was silent for so long has nobody who writes to it.
-const SILENT: Duration = Duration::from_mins(20);
 /// After so long without a word, what was said last counts as the end.
 const QUIET: Duration = Duration::from_secs(5);
 /// Between looks for new files.
 const LOOK: Duration = Duration::from_secs(2);
 /// Records that one thread writes at a time.
 const CHUNK: usize = 4096;
-/// Held by the process that writes the mirror.
-const WRITER: &str = "mirror.lock";
+/// Files that `run.json` names; of more those written to last.
+const NAMED: usize = 16;
+/// A log whose steps take so many times as long as before is said to be stalled, if it is silent for at least so long.
+const STALL: (i64, Duration) = (5, Duration::from_mins(2));
 
 /// A foreign run and the run directory made of it.
 #[derive(Debug)]
@@ -41,6 +42,8 @@ pub struct Mirror {
     live: Option<File>,
     heard: Instant,
     looked: Instant,
+    /// That the log stalled was said and nothing came since.
+    is_stalled: bool,
 }
 
 /// What a look at the sources brought.
@@ -63,9 +66,10 @@ impl Mirror {
             .create(true)
             .truncate(false)
             .write(true)
-            .open(folder.join(WRITER))
+            .open(folder.join(layout::MIRROR))
             .map_err(io("open", &folder))?;
         let is_ours = !matches!(writer.try_lock(), Err(TryLockError::WouldBlock));
+        let kept = options.clone();
         let options = match sources.kind() {
             Kind::Log => options,
             // Event files hold absolute times.
@@ -83,11 +87,23 @@ impl Mirror {
             live: None,
             heard: Instant::now(),
             looked: Instant::now(),
+            is_stalled: false,
         };
         if is_ours {
-            mirror.build(&root)?;
+            mirror.build(&root, &kept)?;
         }
         Ok(mirror)
+    }
+
+    /// Opens a run that was watched before, from what its directory in `cache` says of it.
+    pub fn reopen(watched: &Watched, cache: &Path) -> Result<Self, ForeignError> {
+        let options = Options {
+            seq_length: watched.seq_length,
+            utc_offset_minutes: watched.utc_offset_minutes,
+            peak_tflops: watched.peak_gflops.map(|peak| peak as f64 / 1000.0),
+            ..Options::default()
+        };
+        Self::open(&watched.path, cache, options)
     }
 
     /// The run directory.
@@ -115,11 +131,30 @@ impl Mirror {
             .sources
             .modified()
             .and_then(|m| SystemTime::now().duration_since(m).ok());
-        age.is_some_and(|age| age > SILENT)
+        age.is_some_and(|age| age > run::patience(self.translator.gap_ms()))
+    }
+
+    /// Says once that a log which told a step every few seconds has told none for many times as long.
+    fn watch_for_a_stall(&mut self) -> bool {
+        let gap = self.translator.gap_ms();
+        let usual = Duration::from_millis(gap.max(0) as u64);
+        let limit = usual.saturating_mul(STALL.0 as u32).max(STALL.1);
+        let silence = self.heard.elapsed();
+        if self.is_stalled || gap <= 0 || self.translator.is_over() || silence < limit {
+            return false;
+        }
+        self.is_stalled = true;
+        let seconds = silence.as_secs();
+        let usual = usual.as_secs_f64();
+        self.translator.note(
+            "stalled",
+            format!("nothing was said for {seconds} s, where a step was told every {usual:.0} s"),
+        );
+        true
     }
 
     /// Reads all there is and writes the directory.
-    fn build(&mut self, root: &Path) -> Result<(), ForeignError> {
+    fn build(&mut self, root: &Path, options: &Options) -> Result<(), ForeignError> {
         let temporary = self.folder.join("events.jsonl.new");
         self.events = Some(File::create(&temporary).map_err(io("create", &temporary))?);
         if self.sources.paths().count() == 1 {
@@ -157,9 +192,10 @@ impl Mirror {
             .modified()
             .and_then(|m| SystemTime::now().duration_since(m).ok());
         if quiet.is_some_and(|q| q > QUIET) {
-            self.settle(quiet.is_some_and(|q| q > SILENT))?;
+            let limit = run::patience(self.translator.gap_ms());
+            self.settle(quiet.is_some_and(|q| q > limit))?;
         }
-        self.describe(root)?;
+        self.describe(root, options)?;
         let events = self.folder.join(layout::EVENTS);
         fs::rename(&temporary, &events).map_err(io("rename", &temporary))?;
         self.hold();
@@ -210,7 +246,9 @@ impl Mirror {
         }
         if self.looked.elapsed() > LOOK {
             self.looked = Instant::now();
-            self.sources.look();
+            if self.sources.look() {
+                self.name_files();
+            }
         }
         let mut news = News::default();
         loop {
@@ -224,8 +262,12 @@ impl Mirror {
         }
         if news.bytes > 0 {
             self.heard = Instant::now();
+            self.is_stalled = false;
         } else if self.heard.elapsed() > QUIET {
             news.records += self.settle(false)?;
+            if self.watch_for_a_stall() {
+                news.records += self.write()?;
+            }
         }
         self.hold();
         Ok(news)
@@ -255,8 +297,26 @@ impl Mirror {
         }
     }
 
+    /// Writes which files are read into `run.json`; a reader without them takes the run for stale too early.
+    fn name_files(&self) {
+        if let Ok(mut run) = run::open(&self.folder)
+            && let Some(watched) = &mut run.info.watched
+        {
+            watched.files = self.sources.latest(NAMED);
+            if let Ok(json) = serde_json::to_string_pretty(&run.info) {
+                let _ = fs::write(self.folder.join(layout::RUN), json + "\n");
+            }
+        }
+    }
+
+    /// The tags that the user gave the run, or the first one.
+    fn tags(&self) -> Vec<String> {
+        let before = run::open(&self.folder).map(|run| run.info.tags);
+        before.unwrap_or_else(|_| vec!["watched".to_owned()])
+    }
+
     /// Writes what makes the folder a run.
-    fn describe(&self, root: &Path) -> Result<(), ForeignError> {
+    fn describe(&self, root: &Path, options: &Options) -> Result<(), ForeignError> {
         let created = self
             .sources
             .modified()
@@ -265,8 +325,15 @@ impl Mirror {
             id: id(root),
             name: root.display().to_string(),
             created_ms: created.map_or(0, |d| d.as_millis() as i64),
-            tags: vec!["watched".to_owned()],
+            tags: self.tags(),
             program: format!("trestle {}", env!("CARGO_PKG_VERSION")),
+            watched: Some(Watched {
+                path: root.to_owned(),
+                files: self.sources.latest(NAMED),
+                seq_length: options.seq_length,
+                utc_offset_minutes: options.utc_offset_minutes,
+                peak_gflops: options.peak_tflops.map(|peak| (peak * 1000.0) as u64),
+            }),
             ..RunInfo::default()
         };
         let json = serde_json::to_string_pretty(&info)
@@ -391,6 +458,19 @@ fn plain_step(out: &mut Vec<u8>, record: &Record, step: &StepRecord) {
             step.allocated, step.peak
         );
     }
+    if !step.extra.is_empty() {
+        out.extend_from_slice(b",\"extra\":{");
+        for (i, (name, &value)) in step.extra.iter().enumerate() {
+            if i > 0 {
+                out.push(b',');
+            }
+            // Names come from a log and may hold what JSON escapes.
+            let _ = serde_json::to_writer(&mut *out, name);
+            out.push(b':');
+            number(out, value);
+        }
+        out.push(b'}');
+    }
     if step.skipped {
         out.extend_from_slice(b",\"skipped\":true");
     }
@@ -432,6 +512,9 @@ mod tests {
             mfu: 0.4,
             peak: 5,
             skipped: true,
+            extra: [("z_loss", 0.5), ("a \"task\"\u{7}", f64::NAN)]
+                .map(|(name, value)| (name.to_owned(), value))
+                .into(),
             ..StepRecord::default()
         };
         let record = Record {

@@ -13,6 +13,8 @@ const LONGEST: usize = 64 << 10;
 const PIECE: usize = 1 << 20;
 /// Tracebacks that may be open at once; more ranks than that fail with the same words.
 const TRACEBACKS: usize = 64;
+/// What torch's watchdog says of a rank that waits for others in vain; no traceback comes with it.
+const HUNG: &str = "Watchdog caught collective operation timeout";
 /// Of an exception's text, this much is kept.
 const MESSAGE: usize = 600;
 
@@ -23,8 +25,19 @@ pub struct Parser {
     torn: Vec<u8>,
     /// Ranks in whose traceback we are.
     tracebacks: Vec<Option<u32>>,
-    /// Under the header of a timer table.
-    timers: bool,
+    /// Where in a timer table.
+    timers: Timers,
+}
+
+/// Where in a table of timers the next line stands.
+#[derive(Debug, Default)]
+enum Timers {
+    #[default]
+    Outside,
+    /// A timer a line.
+    Rows,
+    /// A timer, then a line for each rank; which one, and its slowest rank so far.
+    Ranks(String, f64),
 }
 
 /// A line as far as it can be read without those before it.
@@ -113,6 +126,9 @@ impl Parser {
         }
         if let Some(line) = text::single(payload) {
             take(line);
+        } else if payload.contains(HUNG) {
+            let message = payload.trim_end().chars().take(MESSAGE).collect();
+            take(Line::Error { rank, message });
         }
     }
 
@@ -161,30 +177,65 @@ impl Parser {
 
     /// Whether the line belongs to a timer table.
     fn timer(&mut self, payload: &str, take: &mut impl FnMut(Line)) -> bool {
-        if payload.trim_end().ends_with("time across ranks (ms):") {
-            self.timers = true;
+        let end = payload.trim_end();
+        if end.ends_with("time across ranks (ms):") {
+            self.timers = Timers::Rows;
             return true;
         }
-        if !self.timers {
-            return false;
+        if end.ends_with("times across ranks (ms):") {
+            self.timers = Timers::Ranks(String::new(), 0.0);
+            return true;
         }
-        let found = (|| {
-            let (name, value) = payload.strip_prefix("    ")?.split_once(": ")?;
-            let name = name.trim_end_matches('.').trim_end();
-            let value = value.trim();
-            // `(min, max)` or the maximum alone.
-            let value = value
-                .strip_prefix('(')
-                .map_or(Some(value), |v| v.strip_suffix(')')?.split(", ").nth(1))?;
-            let ms: f64 = value.parse().ok()?;
-            (!name.is_empty() && ms.is_finite()).then(|| Line::Timer {
-                name: name.to_owned(),
-                seconds: ms / 1000.0,
-            })
-        })();
-        self.timers = found.is_some();
-        found.map(take).is_some()
+        let found = match &mut self.timers {
+            Timers::Outside => return false,
+            Timers::Rows => row(payload).map(|timer| vec![timer]),
+            Timers::Ranks(name, slowest) => rank(payload, name, slowest),
+        };
+        if found.is_none() {
+            self.timers = Timers::Outside;
+        }
+        found
+            .map(|timers| timers.into_iter().for_each(take))
+            .is_some()
     }
+}
+
+/// `    name ....: (min, max)`, or the maximum alone.
+fn row(payload: &str) -> Option<Line> {
+    let (name, value) = payload.strip_prefix("    ")?.split_once(": ")?;
+    let name = name.trim_end_matches('.').trim_end();
+    let value = value.trim();
+    let value = value
+        .strip_prefix('(')
+        .map_or(Some(value), |v| v.strip_suffix(')')?.split(", ").nth(1))?;
+    let ms: f64 = value.parse().ok()?;
+    (!name.is_empty() && ms.is_finite()).then(|| Line::Timer {
+        name: name.to_owned(),
+        seconds: ms / 1000.0,
+    })
+}
+
+/// `  name:` or under it `     rank  3: 61.02`, which is told where it is the slowest so far. Outside is a line that is neither.
+fn rank(payload: &str, name: &mut String, slowest: &mut f64) -> Option<Vec<Line>> {
+    let text = payload.strip_prefix("  ")?.trim_end();
+    if let Some(of_rank) = text.trim_start().strip_prefix("rank ") {
+        let (_, ms) = of_rank.split_once(": ")?;
+        let ms: f64 = ms.trim().parse().ok()?;
+        if name.is_empty() || !ms.is_finite() {
+            return None;
+        }
+        if ms < *slowest {
+            return Some(vec![]);
+        }
+        *slowest = ms;
+        return Some(vec![Line::Timer {
+            name: name.clone(),
+            seconds: ms / 1000.0,
+        }]);
+    }
+    text.strip_suffix(':')?.trim().clone_into(name);
+    *slowest = 0.0;
+    Some(vec![])
 }
 
 /// Whole lines cut into pieces of about [`PIECE`] bytes at the ends of lines.
@@ -232,4 +283,33 @@ fn iterations(line: &[u8]) -> Option<Vec<Iteration>> {
         iteration::find(line, &mut add)
     };
     is_one.then_some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_without_end_takes_no_more_than_one_piece() {
+        let mut parser = Parser::default();
+        let junk = vec![b'x'; 1 << 20];
+        for _ in 0..100 {
+            parser.feed(&junk, &mut |line| panic!("{line:?}"));
+            assert!(
+                parser.torn.capacity() <= 2 * LONGEST,
+                "{}",
+                parser.torn.capacity()
+            );
+        }
+    }
+
+    #[test]
+    fn tracebacks_that_never_end_are_not_all_kept() {
+        let mut parser = Parser::default();
+        for rank in 0..1000 {
+            let line = format!("[rank{rank}]: Traceback (most recent call last):\n");
+            parser.feed(line.as_bytes(), &mut |line| panic!("{line:?}"));
+        }
+        assert_eq!(parser.tracebacks.len(), TRACEBACKS);
+    }
 }

@@ -61,6 +61,10 @@ impl Steps {
             "mem-max-allocated-bytes" => self.memory.max_allocated = value.max(0.0) as u64,
             "memory/mem-max-reserved-gigabytes" => self.memory.max_reserved = (value * 1e9) as u64,
             "mem-reserved-bytes" => self.memory.max_reserved = value.max(0.0) as u64,
+            "load_balancing_loss"
+            | "seq_load_balancing_loss"
+            | "global_load_balancing_loss"
+            | "z_loss" => open.others.push((scalar.tag.clone(), value)),
             tag => {
                 if let Some(depth) = depth(tag.as_bytes()) {
                     set_depth(&mut open.mtp, depth, value);

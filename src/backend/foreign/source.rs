@@ -44,6 +44,8 @@ struct Source {
     inode: u64,
     offset: u64,
     head: Vec<u8>,
+    /// Nothing has its name any more.
+    is_gone: bool,
     reader: Reader,
 }
 
@@ -118,10 +120,21 @@ impl Sources {
         times.max()
     }
 
-    /// Looks for files that were not there before: those of a restart.
-    pub fn look(&mut self) {
+    /// The `most` files that were written to last, the last one at the end.
+    pub fn latest(&self, most: usize) -> Vec<PathBuf> {
+        let modified = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
+        let mut files: Vec<(Option<SystemTime>, &Path)> =
+            self.paths().map(|p| (modified(p), p)).collect();
+        files.sort();
+        let from = files.len().saturating_sub(most);
+        files[from..].iter().map(|(_, p)| p.to_path_buf()).collect()
+    }
+
+    /// Looks for files that were not there before, those of a restart; says whether there are some.
+    pub fn look(&mut self) -> bool {
+        let before = self.files.len();
         if !self.root.is_dir() {
-            return;
+            return false;
         }
         let (logs, boards) = walk(&self.root).unwrap_or_default();
         let paths = if self.kind == Kind::Log { logs } else { boards };
@@ -130,6 +143,7 @@ impl Sources {
                 self.files.push(Source::new(path, self.kind));
             }
         }
+        self.files.len() > before
     }
 
     /// Reads what is new. A file that cannot be read now is tried again the next time.
@@ -178,6 +192,7 @@ impl Source {
             inode: 0,
             offset: 0,
             head: vec![],
+            is_gone: false,
             reader,
         }
     }
@@ -193,7 +208,21 @@ impl Source {
     }
 
     fn poll(&mut self, lines: &mut Vec<Line>, found: &mut Found) -> io::Result<()> {
-        let metadata = fs::metadata(&self.path)?;
+        let metadata = match fs::metadata(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.file.is_some() => {
+                // Whoever has it open may still write to it, as we still read it.
+                if !std::mem::replace(&mut self.is_gone, true) {
+                    found.notes.push((
+                        "log_gone",
+                        format!("{} was deleted; what it said stays", self.path.display()),
+                    ));
+                }
+                found.more |= self.read(lines, found)?;
+                return Ok(());
+            }
+            metadata => metadata?,
+        };
+        self.is_gone = false;
         if self.file.is_some() && metadata.ino() != self.inode {
             // The rest of the file that was moved away, then the new one.
             while self.read(lines, found)? {}
@@ -273,6 +302,16 @@ impl Source {
             Reader::TensorBoard {
                 is_broken: true, ..
             } => filled,
+            // An image or a histogram that is larger than what is read at a time: it holds no scalar that would be drawn.
+            Reader::TensorBoard { .. } if filled as u64 == TAKE && frame(&bytes) > TAKE => {
+                let skipped = frame(&bytes);
+                if skipped > length - self.offset {
+                    return Ok(false);
+                }
+                self.offset += skipped;
+                found.bytes += skipped;
+                return Ok(self.offset < length);
+            }
             Reader::TensorBoard { steps, is_broken } => match tensorboard::decode(&bytes) {
                 Ok((scalars, used)) => {
                     for scalar in &scalars {
@@ -296,6 +335,11 @@ impl Source {
         found.bytes += used as u64;
         Ok(used > 0 && self.offset < length)
     }
+}
+
+/// Bytes of the frame that begins here.
+fn frame(bytes: &[u8]) -> u64 {
+    tensorboard::frame_bytes(bytes).unwrap_or(0)
 }
 
 /// Logs and event files at a path, each by name.

@@ -1,6 +1,6 @@
 //! Lines other than iterations: what a single one says.
 
-use super::line::{Line, Memory, Split, Stage, Theory};
+use super::line::{Cause, Line, Memory, Split, Stage, Theory};
 use super::number;
 
 /// Gigabytes of the memory line.
@@ -104,6 +104,7 @@ pub(super) fn single(payload: &str) -> Option<Line> {
         _ => None,
     }
     .or_else(|| configuration(text))
+    .or_else(|| cancelled(text))
     .or_else(|| killed(text))
 }
 
@@ -286,6 +287,26 @@ fn configuration(text: &str) -> Option<Line> {
     count(value).filter(|&n| n > 0).map(Line::SequenceLength)
 }
 
+/// What Slurm says when it ends a job or a step: `*** JOB 7 ON node1 CANCELLED AT 2026-01-15T10:22:31 DUE TO TIME LIMIT ***`.
+fn cancelled(text: &str) -> Option<Line> {
+    let rest = text.strip_prefix("slurmstepd: error: *** ")?;
+    let (_, rest) = rest.split_once(" CANCELLED AT ")?;
+    let (time, why) = rest.split_at_checked(19).unwrap_or((rest, ""));
+    let cause = match () {
+        () if why.contains("TIME LIMIT") => Cause::TimeLimit,
+        () if why.contains("PREEMPTION") => Cause::Preempted,
+        () if why.contains("REQUEUE") => Cause::Requeued,
+        () if why.contains("NODE FAILURE") => Cause::NodeFailure,
+        () => Cause::Asked,
+    };
+    let time = number::time(time.replacen('T', " ", 1).as_bytes());
+    Some(Line::Cancelled {
+        cause,
+        time_ms: time.map(|(ms, _)| ms),
+        message: text.trim_start_matches("slurmstepd: error: ").to_owned(),
+    })
+}
+
 /// What launchers say when a job or a task of it ends badly.
 fn killed(text: &str) -> Option<Line> {
     let is_end = (text.starts_with("srun: error: ")
@@ -293,7 +314,6 @@ fn killed(text: &str) -> Option<Line> {
             || text.contains("Killed")
             || text.contains("Aborted")
             || text.contains("Segmentation fault")))
-        || (text.starts_with("slurmstepd: error: *** ") && text.contains(" CANCELLED AT "))
         || text.ends_with("ChildFailedError:")
         || text.starts_with("slurmstepd: error: Detected ") && text.contains("oom");
     is_end.then(|| Line::Killed {

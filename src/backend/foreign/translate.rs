@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::Iteration;
-use super::line::{Line, Memory, Split, Stage, Theory};
-use crate::event::{DepthStep, Event, MemoryUse, Record, StepRecord, VERSION};
+use super::line::{Cause, Line, Memory, Split, Stage, Theory};
+use crate::event::{DepthStep, Event, MemoryUse, RankMemory, Record, StepRecord, VERSION};
+use crate::recipe::{Alarm, Alerts};
 
 /// How near a `Step Time` has to be to an iteration's elapsed time, which is rounded too, in seconds.
 const NEAR: f64 = 0.0101;
@@ -17,9 +18,11 @@ const STEP_TIMES: usize = 1 << 16;
 const STRAGGLERS: usize = 3;
 /// Errors that are told one by one; more ranks than that say the same.
 const ERRORS: u32 = 8;
+/// Metrics of a task that are kept of an iteration.
+const OTHERS: usize = 64;
 
 /// What a log does not say.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Options {
     /// Tokens of a sample, where the log does not print the configuration.
     pub seq_length: Option<u64>,
@@ -27,6 +30,23 @@ pub struct Options {
     pub utc_offset_minutes: i64,
     /// Peak of one GPU in TFLOP/s, for MFU.
     pub peak_tflops: Option<f64>,
+    /// What deserves a warning; the trainer of a foreign run looks for nothing of the kind itself.
+    pub alerts: Alerts,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            seq_length: None,
+            utc_offset_minutes: 0,
+            peak_tflops: None,
+            // As in a recipe that says nothing of them.
+            alerts: Alerts {
+                loss_spike: 6.0,
+                throughput_drop: 0.5,
+            },
+        }
+    }
 }
 
 /// How the job seems to end, told when nothing follows.
@@ -34,6 +54,7 @@ pub struct Options {
 enum Ending {
     Done,
     Exited { step: Option<u64>, why: String },
+    Cancelled { why: String },
     Failed { error: String },
 }
 
@@ -59,6 +80,7 @@ pub struct Translator {
     loaded: Option<String>,
     last: Option<Last>,
     interval: u64,
+    gap_ms: i64,
     total: u64,
     seq_length: Option<u64>,
     said_tokens_unknown: bool,
@@ -74,6 +96,7 @@ pub struct Translator {
     late: Vec<Iteration>,
     ending: Option<Ending>,
     errors: u32,
+    alarm: Alarm,
     out: Vec<Record>,
 }
 
@@ -104,6 +127,11 @@ impl Translator {
     /// Iterations done.
     pub fn step(&self) -> u64 {
         self.last.map_or(0, |l| l.step)
+    }
+
+    /// Milliseconds between the last two iterations that were told; 0 before there are two.
+    pub fn gap_ms(&self) -> i64 {
+        self.gap_ms
     }
 
     /// Whether the last thing said was the run's end.
@@ -175,12 +203,34 @@ impl Translator {
                     self.warn("rank_failed", error.clone());
                 }
                 // What failed first is the cause more often than what followed.
-                if !matches!(self.ending, Some(Ending::Failed { .. })) {
+                if !matches!(self.ending, Some(Ending::Failed { .. } | Ending::Cancelled { .. })) {
                     self.ending = Some(Ending::Failed { error });
                 }
             }
+            Line::Cancelled {
+                cause,
+                time_ms,
+                message,
+            } => {
+                self.time_ms = time_ms.unwrap_or(self.time_ms);
+                // What a trainer said of its end before, it said for itself; Slurm says it of the job and of each step.
+                if !matches!(
+                    self.ending,
+                    Some(Ending::Failed { .. } | Ending::Done | Ending::Cancelled { .. })
+                ) {
+                    self.ending = Some(match cause {
+                        Cause::TimeLimit | Cause::NodeFailure => Ending::Failed { error: message },
+                        Cause::Asked | Cause::Preempted | Cause::Requeued => {
+                            Ending::Cancelled { why: message }
+                        }
+                    });
+                }
+            }
             Line::Killed { message } => {
-                if !matches!(self.ending, Some(Ending::Failed { .. } | Ending::Done)) {
+                if !matches!(
+                    self.ending,
+                    Some(Ending::Failed { .. } | Ending::Done | Ending::Cancelled { .. })
+                ) {
                     self.ending = Some(Ending::Failed { error: message });
                 }
             }
@@ -191,14 +241,22 @@ impl Translator {
     pub fn settle(&mut self) {
         self.flush(u64::MAX);
         let Some(last) = self.last else {
-            if let Some(Ending::Failed { error }) = self.ending.take() {
-                self.start(0, 0, 0);
-                self.say(Event::Failed {
-                    step: 0,
-                    error,
-                    hint: None,
-                });
-                self.is_over = true;
+            match self.ending.take() {
+                Some(Ending::Failed { error }) => {
+                    self.start(0, 0, 0);
+                    self.say(Event::Failed {
+                        step: 0,
+                        error,
+                        hint: None,
+                    });
+                    self.is_over = true;
+                }
+                Some(Ending::Cancelled { why }) => {
+                    self.start(0, 0, 0);
+                    self.finish(0, &why);
+                    self.is_over = true;
+                }
+                _ => {}
             }
             return;
         };
@@ -215,6 +273,7 @@ impl Translator {
                 error,
                 hint: None,
             }),
+            Ending::Cancelled { why } => self.finish(last.step, &why),
             Ending::Done => self.finish(
                 last.step,
                 if is_complete || self.total == 0 {
@@ -295,7 +354,10 @@ impl Translator {
             self.restart();
         }
         // Whoever goes on did not fail.
-        if matches!(self.ending, Some(Ending::Failed { .. } | Ending::Done)) {
+        if matches!(
+            self.ending,
+            Some(Ending::Failed { .. } | Ending::Done | Ending::Cancelled { .. })
+        ) {
             self.ending = None;
         }
         self.late.clear();
@@ -312,6 +374,7 @@ impl Translator {
             self.start_with(&it, from, samples);
         } else if let Some(last) = before {
             self.interval = it.step - last.step;
+            self.gap_ms = it.time_ms - last.time_ms;
         }
         self.total = it.total;
         self.last = Some(Last {
@@ -321,7 +384,11 @@ impl Translator {
         });
         let record = self.numbers(&it);
         let skipped = record.skipped;
+        let warnings = self.alarm(&record, &it);
         self.say(Event::Step(Box::new(record)));
+        for (code, message) in warnings {
+            self.warn(code, message);
+        }
         if it.nan > 0 || (it.skipped > 0 && !skipped) {
             self.warn(
                 if it.nan > 0 { "non_finite" } else { "skipped" },
@@ -373,11 +440,39 @@ impl Translator {
                 planned_peak: self.planned[2].map_or(0, |v| v as u64),
                 peak: m.max_allocated,
                 reserved: m.max_reserved,
+                ranks: self.ranks(),
                 ..MemoryUse::default()
             }),
             skipped,
+            extra: extra(it, tflops, skipped),
             ..StepRecord::default()
         }
+    }
+
+    /// What the iteration deserves a warning for.
+    fn alarm(&mut self, step: &StepRecord, it: &Iteration) -> Vec<(&'static str, String)> {
+        let loss = if step.skipped { f64::NAN } else { step.loss };
+        let (throughput, unit) = if step.tokens_per_second.is_finite() {
+            (step.tokens_per_second, "tokens/s")
+        } else {
+            (it.global_batch as f64 / step.step_seconds, "samples/s")
+        };
+        self.alarm
+            .observe(&self.options.alerts, loss, throughput, unit)
+    }
+
+    /// What the ranks told of their memory, where more than one did.
+    fn ranks(&self) -> Vec<RankMemory> {
+        if self.memory.len() < 2 {
+            return vec![];
+        }
+        let ranks = self.memory.values().map(|m| RankMemory {
+            rank: m.rank,
+            allocated: m.allocated,
+            peak: m.max_allocated,
+            reserved: m.max_reserved,
+        });
+        ranks.collect()
     }
 
     /// The `Step Time` that belongs to an iteration of so many seconds.
@@ -540,6 +635,33 @@ impl Translator {
         });
         self.seq += 1;
     }
+}
+
+/// What an iteration has beyond what every trainer has. A task's metrics keep their names; the router's losses of an interval without an update
+/// are sums of nothing, as the main loss is.
+fn extra(it: &Iteration, tflops: Option<f64>, skipped: bool) -> BTreeMap<String, f64> {
+    let mut extra = BTreeMap::new();
+    for (name, &value) in it.others.iter().map(|(name, value)| (name, value)) {
+        if extra.len() < OTHERS {
+            let value = if skipped { f64::NAN } else { value };
+            extra.insert(name.clone(), value);
+        }
+    }
+    for (name, value) in [
+        ("tflops", tflops),
+        ("energy", it.energy),
+        ("power", it.power),
+        ("params_norm", it.params_norm),
+        ("num_zeros", it.num_zeros),
+        ("max_attention_logit", it.max_attention_logit),
+        // 1 is what is said where nothing is scaled.
+        ("loss_scale", it.loss_scale.filter(|&scale| scale != 1.0)),
+    ] {
+        if let Some(value) = value {
+            extra.insert(name.to_owned(), value);
+        }
+    }
+    extra
 }
 
 /// Megatron's timers as phases of a step.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::ABSENT;
-use crate::event::{DepthStep, StepRecord};
+use crate::event::{DepthStep, EXTRAS, StepRecord};
 
 /// A number that a step or an evaluation has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,6 +48,28 @@ pub enum Metric {
     Saving,
     /// Seconds in all the rest.
     Other,
+    /// The router's load balancing loss over a micro-batch; 1 is balanced.
+    LoadBalancing,
+    /// The same over a sequence.
+    SequenceLoadBalancing,
+    /// The same over the global batch.
+    GlobalLoadBalancing,
+    /// The router's z loss.
+    RouterZ,
+    /// TFLOP/s of a GPU.
+    Tflops,
+    /// Joules of a GPU in a step.
+    Energy,
+    /// Watts of a GPU.
+    Power,
+    /// Norm of the parameters.
+    ParamsNorm,
+    /// Gradients that are zero.
+    NumZeros,
+    /// Largest attention logit.
+    MaxAttentionLogit,
+    /// What the loss is multiplied by in half precision.
+    LossScale,
     /// Loss of an MTP depth from 1, nats.
     MtpLoss(usize),
     /// Acceptance of an MTP depth from 1, percent.
@@ -55,7 +77,7 @@ pub enum Metric {
 }
 
 /// Metrics that do not depend on the MTP depth, in column order.
-pub(in crate::run) const FIXED: [Metric; 20] = [
+pub(in crate::run) const FIXED: [Metric; 31] = [
     Metric::Loss,
     Metric::GradNorm,
     Metric::LearningRate,
@@ -76,6 +98,28 @@ pub(in crate::run) const FIXED: [Metric; 20] = [
     Metric::Evaluation,
     Metric::Saving,
     Metric::Heads,
+    Metric::LoadBalancing,
+    Metric::SequenceLoadBalancing,
+    Metric::GlobalLoadBalancing,
+    Metric::RouterZ,
+    Metric::Tflops,
+    Metric::Energy,
+    Metric::Power,
+    Metric::ParamsNorm,
+    Metric::NumZeros,
+    Metric::MaxAttentionLogit,
+    Metric::LossScale,
+];
+
+/// The first column of [`EXTRAS`], which stand there in their order.
+const FIRST_EXTRA: usize = 20;
+
+/// Losses of a mixture of experts' router, in the order in which trainers name them.
+pub const ROUTER: [Metric; 4] = [
+    Metric::LoadBalancing,
+    Metric::SequenceLoadBalancing,
+    Metric::GlobalLoadBalancing,
+    Metric::RouterZ,
 ];
 
 /// The phases of a step, in the order in which a step does them.
@@ -125,6 +169,17 @@ impl fmt::Display for Metric {
             Self::Evaluation => "eval",
             Self::Saving => "checkpoint",
             Self::Other => "other",
+            Self::LoadBalancing => "load balancing loss",
+            Self::SequenceLoadBalancing => "seq load balancing loss",
+            Self::GlobalLoadBalancing => "global load balancing loss",
+            Self::RouterZ => "router z loss",
+            Self::Tflops => "TFLOP/s/GPU",
+            Self::Energy => "J/step/GPU",
+            Self::Power => "W/GPU",
+            Self::ParamsNorm => "params norm",
+            Self::NumZeros => "zero gradients",
+            Self::MaxAttentionLogit => "max attention logit",
+            Self::LossScale => "loss scale",
             Self::MtpLoss(depth) => return f.pad(&format!("mtp{depth} loss")),
             Self::MtpAcceptance(depth) => return f.pad(&format!("mtp{depth} acceptance")),
         })
@@ -159,7 +214,7 @@ impl Row {
     /// Takes over the numbers of a step.
     pub(in crate::run) fn of_step(time_ms: i64, step: &StepRecord) -> Self {
         let part = |name: &str| step.parts.get(name).map_or(ABSENT, |&v| v as f32);
-        Self {
+        let mut row = Self {
             time_ms,
             step: step.step,
             tokens: step.tokens,
@@ -184,9 +239,26 @@ impl Row {
                 part("eval"),
                 part("checkpoint"),
                 part("loss"),
+                ABSENT,
+                ABSENT,
+                ABSENT,
+                ABSENT,
+                ABSENT,
+                ABSENT,
+                ABSENT,
+                ABSENT,
+                ABSENT,
+                ABSENT,
+                ABSENT,
             ],
             mtp: depths(&step.mtp),
+        };
+        for (name, &value) in &step.extra {
+            if let Some(column) = extra_column(name.as_bytes()) {
+                row.fixed[column] = value as f32;
+            }
         }
+        row
     }
 
     /// Takes over the numbers of an evaluation.
@@ -207,6 +279,12 @@ impl Row {
         row.fixed[Metric::Loss.column()] = loss as f32;
         row
     }
+}
+
+/// The column of one of [`EXTRAS`].
+pub(in crate::run) fn extra_column(name: &[u8]) -> Option<usize> {
+    let at = EXTRAS.iter().position(|e| e.as_bytes() == name)?;
+    Some(FIRST_EXTRA + at)
 }
 
 fn depths(mtp: &[DepthStep]) -> Vec<(f32, f32)> {

@@ -34,7 +34,8 @@ pub struct Bucket {
     pub smoothed: Node,
 }
 
-/// A column with what was derived from it so far.
+/// A column with what was derived from it so far. It ends with its last value: the rows after that do not have the number, so that a metric that no
+/// row has takes no room.
 #[derive(Debug, Clone, Default)]
 struct Column {
     values: Values<f32>,
@@ -47,6 +48,13 @@ impl Column {
         Self {
             values,
             ..Self::default()
+        }
+    }
+
+    /// Makes it as long as the rows before the next one.
+    fn fill(&mut self, rows: usize) {
+        for _ in self.values.len()..rows {
+            self.values.push(ABSENT);
         }
     }
 
@@ -107,7 +115,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table over columns that are already there; `None` unless all have as many rows.
+    /// A table over columns that are already there; `None` if one has more rows than there are steps.
     pub(in crate::run) fn of(
         step: Values<u64>,
         tokens: Values<u64>,
@@ -117,7 +125,7 @@ impl Table {
         let rows = step.len();
         let even = tokens.len() == rows
             && time_ms.len() == rows
-            && columns.iter().all(|c| c.len() == rows);
+            && columns.iter().all(|c| c.len() <= rows);
         even.then(|| Self {
             step,
             tokens,
@@ -200,6 +208,11 @@ impl Table {
         }
         self.columns.get(metric.column()).map_or(Node::EMPTY, |c| {
             let (smooth, pyramid) = c.smoothed(self.smoothing);
+            let end = smooth.values.len();
+            let rows = rows.start.min(end)..rows.end.min(end);
+            if rows.is_empty() {
+                return Node::EMPTY;
+            }
             pyramid.fold(&smooth.values, rows)
         })
     }
@@ -278,6 +291,7 @@ impl Table {
 
     /// Appends a row. The caller sees to it that its step is above the last one's.
     pub(in crate::run) fn push(&mut self, row: &Row) {
+        let at = self.rows();
         self.step.push(row.step);
         self.tokens
             .push(row.tokens.max(self.tokens.last().unwrap_or(0)));
@@ -288,22 +302,19 @@ impl Table {
             .mtp
             .iter()
             .flat_map(|&(loss, acceptance)| [loss, acceptance]);
-        let values = row
-            .fixed
-            .iter()
-            .copied()
-            .chain(mtp)
-            .chain(std::iter::repeat(ABSENT));
+        let values = row.fixed.iter().copied().chain(mtp);
         for (column, value) in self.columns.iter_mut().zip(values) {
-            column.values.push(value);
+            if !is_absent(value) {
+                column.fill(at);
+                column.values.push(value);
+            }
         }
     }
 
     /// Makes room for `depths` MTP depths; rows from before do not have them.
     fn widen(&mut self, depths: usize) {
-        let rows = self.columns.first().map_or(0, |c| c.values.len());
         while self.columns.len() < FIXED.len() + 2 * depths {
-            self.columns.push(Column::of(Values::filled(ABSENT, rows)));
+            self.columns.push(Column::default());
         }
     }
 
@@ -313,6 +324,7 @@ impl Table {
             return;
         }
         self.widen(other.mtp_depth());
+        let at = self.rows();
         other.step.slices(rows.clone(), |s| self.step.extend(s));
         let mut tokens = self.tokens.last().unwrap_or(0);
         other.tokens.slices(rows.clone(), |s| {
@@ -328,12 +340,12 @@ impl Table {
                 self.time_ms.push(time);
             }
         });
-        for (i, column) in self.columns.iter_mut().enumerate() {
-            match other.columns.get(i) {
-                Some(from) => from
-                    .values
-                    .slices(rows.clone(), |s| column.values.extend(s)),
-                None => rows.clone().for_each(|_| column.values.push(ABSENT)),
+        for (column, from) in self.columns.iter_mut().zip(&other.columns) {
+            let end = rows.end.min(from.values.len());
+            if rows.start < end {
+                column.fill(at);
+                from.values
+                    .slices(rows.start..end, |s| column.values.extend(s));
             }
         }
         self.refresh();

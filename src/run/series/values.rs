@@ -40,14 +40,6 @@ impl<T: Pod> Values<T> {
         })
     }
 
-    /// `count` times the same value.
-    pub(in crate::run) fn filled(value: T, count: usize) -> Self {
-        Self {
-            grown: vec![value; count],
-            ..Self::default()
-        }
-    }
-
     pub(in crate::run) fn len(&self) -> usize {
         self.mapped + self.grown.len()
     }

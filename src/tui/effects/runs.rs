@@ -1,5 +1,6 @@
 //! Work of the Runs screen.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -7,17 +8,38 @@ use std::path::{Path, PathBuf};
 use super::{Outside, train};
 use crate::app::runs::{Detail, Effect, Message as Runs, StepsFormat, steps};
 use crate::app::{Message, Tone};
+use crate::event::Event;
 use crate::run::{self, History};
 
 pub(super) fn carry_out(outside: &mut Outside, effect: Effect) {
     let runs = outside.runs_folder.clone();
     match effect {
-        Effect::List => outside.worker.run(move || {
-            Some(match run::list(&runs) {
-                Ok(runs) => Message::Runs(Runs::Listed(runs)),
-                Err(error) => Message::Say(Tone::Bad, error.to_string()),
-            })
-        }),
+        Effect::List => {
+            let foreign = outside.foreign.started();
+            outside.worker.run(move || {
+                Some(match run::list(&runs) {
+                    Ok(runs) => {
+                        foreign.listed(runs.iter().map(|(run, _)| run));
+                        Message::Runs(Runs::Listed(runs))
+                    }
+                    Err(error) => Message::Say(Tone::Bad, error.to_string()),
+                })
+            });
+        }
+        Effect::Watch { path, seq_length } => {
+            let foreign = outside.foreign.started();
+            let mailbox = outside.mailbox.clone();
+            outside.worker.run(move || {
+                let (tone, text) = match foreign.watch(&path, seq_length, &runs) {
+                    Ok(name) => (Tone::Good, format!("watching {name}")),
+                    Err(why) => (Tone::Bad, why),
+                };
+                mailbox.send(Message::Say(tone, text));
+                Some(Message::Runs(Runs::Listed(
+                    run::list(&runs).unwrap_or_default(),
+                )))
+            });
+        }
         Effect::Read(path) => outside.worker.run(move || {
             let detail = read(&path);
             Some(Message::Runs(Runs::Read(path, Box::new(detail))))
@@ -69,6 +91,9 @@ fn export(runs: &[PathBuf], path: &Path, format: StepsFormat) -> Result<usize, S
 
 /// What can be read of a run; a run without events or recipe is compared by the rest.
 fn read(path: &Path) -> Detail {
+    if run::watched(path).is_some() {
+        return read_watched(path);
+    }
     let loaded = train::load(path, &[]);
     let values = loaded
         .values
@@ -78,6 +103,37 @@ fn read(path: &Path) -> Detail {
         history: History::open(path).unwrap_or_default(),
         values: values.collect(),
     }
+}
+
+/// What can be read of a run that another program trains, which has no recipe of ours: what its files say, under the names of our keys.
+fn read_watched(path: &Path) -> Detail {
+    let history = History::open(path).unwrap_or_default();
+    let mut values = BTreeMap::new();
+    let mut insert = |key: &str, value: String| {
+        values.insert(key.to_owned(), value);
+    };
+    for record in &history.events {
+        if let Event::Started {
+            total_steps,
+            program,
+            mtp_depth,
+            parameters,
+            ..
+        } = &record.event
+        {
+            insert("program", program.clone());
+            insert("model.mtp_num_hidden_layers", mtp_depth.to_string());
+            for (key, value) in [("train.steps", total_steps), ("parameters", parameters)] {
+                if *value > 0 {
+                    insert(key, value.to_string());
+                }
+            }
+        }
+    }
+    if let Some(tokens) = run::watched(path).and_then(|watched| watched.seq_length) {
+        insert("train.seq_length", tokens.to_string());
+    }
+    Detail { history, values }
 }
 
 /// Moves a run's folder to `.trash` beside it, under a name that is free there.

@@ -286,23 +286,31 @@ fn small_frame(
     canvas.pane(area, number(which), focused, metric.to_string(), right)
 }
 
-/// Losses of all depths in one chart, and the gap of each to the main loss.
+/// Losses of all depths in one chart, and the gap of each to the main loss. The router's losses stand below, or alone where there is no depth.
 fn mtp(train: &Train, canvas: &mut Canvas, area: Rect) {
     let theme = canvas.theme;
     let table = &train.history.train;
     let depths = table.mtp_depth();
-    let lambda = table.last(Metric::MtpLossScale).filter(|_| depths > 0);
+    let router = train.router();
+    let lambda = table
+        .last(Metric::MtpLossScale)
+        .filter(|&l| depths > 0 && l > 0.0);
     let right = lambda.map_or_else(String::new, |l| {
         format!("λ {}", short(l.into(), Unit::Plain))
     });
+    let title = if depths == 0 && !router.is_empty() {
+        "router losses"
+    } else {
+        "MTP depth losses"
+    };
     let inner = canvas.pane(
         area,
         number(Pane::Mtp),
         train.focus == Pane::Mtp,
-        "MTP depth losses",
+        title,
         right,
     );
-    if depths == 0 {
+    if depths == 0 && router.is_empty() {
         let text = if table.rows() == 0 {
             "no step yet"
         } else {
@@ -311,21 +319,30 @@ fn mtp(train: &Train, canvas: &mut Canvas, area: Rect) {
         canvas.line(inner, 0, Span::styled(text, theme.dim));
         return;
     }
-    let text_rows = (depths as u16 + 1).min(inner.height);
+    let of_depths = if depths == 0 { 0 } else { depths as u16 + 1 };
+    let text_rows = (of_depths + router.len() as u16).min(inner.height);
     let plot = Rect {
         height: inner.height - text_rows,
         ..inner
     };
-    let metrics = (1..=depths)
-        .rev()
-        .map(Metric::MtpLoss)
-        .chain([Metric::Loss]);
-    let style = |metric| match metric {
-        Metric::MtpLoss(depth) => theme.series[depth.min(theme.series.len() - 1)],
-        _ => theme.series[0],
+    let metrics: Vec<Metric> = if depths == 0 {
+        router.clone()
+    } else {
+        let depths = (1..=depths).rev().map(Metric::MtpLoss);
+        depths.chain([Metric::Loss]).collect()
+    };
+    let style = |metric| {
+        let of = |index: usize| theme.series[index.min(theme.series.len() - 1)];
+        match metric {
+            Metric::MtpLoss(depth) => of(depth),
+            Metric::Loss => theme.series[0],
+            other if depths == 0 => of(router.iter().position(|&m| m == other).unwrap_or(0)),
+            _ => theme.dim,
+        }
     };
     let chart = Chart {
         series: metrics
+            .into_iter()
             .map(|metric| Series {
                 table,
                 metric,
@@ -341,7 +358,15 @@ fn mtp(train: &Train, canvas: &mut Canvas, area: Rect) {
     };
     chart.draw(canvas, plot);
     let text = Rect::new(inner.x, inner.y + plot.height, inner.width, text_rows);
-    numbers::depths(train, canvas, text, &style);
+    if depths > 0 {
+        numbers::depths(train, canvas, text, &style);
+    }
+    let text = Rect {
+        y: text.y + of_depths.min(text.height),
+        height: text.height.saturating_sub(of_depths),
+        ..text
+    };
+    numbers::router(train, canvas, text, &router, &style);
 }
 
 /// The glyph, word and style of a status.
@@ -354,6 +379,7 @@ pub(super) fn status_words(status: &Status, theme: &Theme) -> (&'static str, &'s
         Status::Stopped => ("■", "stopped", theme.dim),
         Status::Failed { .. } => ("✗", "failed", theme.error),
         Status::Killed => ("✗", "killed", theme.error),
+        Status::Stale => ("?", "stale", theme.warning),
     }
 }
 

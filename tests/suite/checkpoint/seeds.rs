@@ -117,6 +117,46 @@ fn headers_are_read_or_refused_within_bounds() {
 }
 
 #[test]
+fn logs_of_other_trainers_say_something_or_nothing_within_bounds() {
+    use trestle::backend::foreign::{Options, Parser, Translator};
+    each(
+        "log",
+        |n| (1 << 20) + 4096 * n,
+        |input| {
+            let mut translator = Translator::new(Options::default());
+            let mut parser = Parser::default();
+            parser.feed(&input[1..], &mut |line| translator.take(line));
+            parser.finish(&mut |line| translator.take(line));
+            translator.settle();
+            !translator.drain().is_empty()
+        },
+    );
+}
+
+#[test]
+fn event_files_are_read_or_refused_within_bounds() {
+    use trestle::event::tensorboard::{decode, encode_frame};
+    each(
+        "tensorboard",
+        |n| (64 << 10) + 256 * n,
+        |input| {
+            let mut file = vec![];
+            if input[0] % 2 == 0 {
+                file.extend_from_slice(&input[1..]);
+            } else {
+                let mut rest = &input[1..];
+                while let Some((&length, after)) = rest.split_first() {
+                    let (payload, after) = after.split_at(after.len().min(usize::from(length)));
+                    file.extend(encode_frame(payload));
+                    rest = after;
+                }
+            }
+            decode(&file).is_ok_and(|(scalars, used)| !scalars.is_empty() && used == file.len())
+        },
+    );
+}
+
+#[test]
 fn indexes_are_read_or_refused_within_bounds() {
     each(
         "index",

@@ -99,6 +99,7 @@ fn records(gpus: usize) -> Vec<Record> {
             reserved: 21_400 << 20,
             driver_used: 22_100 << 20,
             driver_total: 81_559 << 20,
+            ..MemoryUse::default()
         };
         records.push(record(
             step,
@@ -124,6 +125,7 @@ fn records(gpus: usize) -> Vec<Record> {
                 rss: 3 * GIB,
                 memory: (step == 2).then_some(memory),
                 skipped: false,
+                ..StepRecord::default()
             })),
         ));
     }

@@ -63,6 +63,7 @@ fn step(seq: u64, step: u64) -> Record {
             rss: 480 << 20,
             memory: None,
             skipped: step == 260,
+            ..StepRecord::default()
         })),
     )
 }

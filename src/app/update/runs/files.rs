@@ -44,6 +44,53 @@ pub(super) fn read_tags(form: &Form, run: &Path) -> Result<Vec<Effect>, String> 
     Ok(vec![Effect::Runs(Runs::Tag(run.to_owned(), tags))])
 }
 
+/// Asks for the files of a run that another program trains.
+pub(super) fn ask_watch(state: &mut State) {
+    let form = Form {
+        title: "Watch a run of another program".into(),
+        fields: vec![
+            Field::text(
+                "path",
+                "",
+                "a log of Megatron, a TensorBoard event file, or a folder with either",
+            ),
+            Field::text(
+                "seq_length",
+                "",
+                "tokens of a sample, where the log does not say",
+            ),
+        ],
+        focus: 0,
+        notes: vec![Note::new(
+            Tone::Neutral,
+            "the files are read and never written; the run is listed with the others and followed while the workbench is open",
+        )],
+        accept: "watch".into(),
+        error: None,
+        purpose: Purpose::Screen(Screen::Runs, "watch", PathBuf::new()),
+    };
+    state.dialogs.push(Dialog::Form(form));
+}
+
+/// Reads the answer.
+pub(super) fn read_watch(form: &Form) -> Result<Vec<Effect>, String> {
+    let path = form.text(0).trim();
+    if path.is_empty() {
+        return Err("name a file or a folder".into());
+    }
+    let seq_length = match form.text(1).trim().replace('_', "") {
+        none if none.is_empty() => None,
+        text => match text.parse() {
+            Ok(tokens) if tokens > 0 => Some(tokens),
+            _ => return Err(format!("`{text}` is not a number of tokens")),
+        },
+    };
+    Ok(vec![Effect::Runs(Runs::Watch {
+        path: path.into(),
+        seq_length,
+    })])
+}
+
 /// Asks where to write the steps of the compared runs.
 pub(super) fn ask_export(state: &mut State) {
     let ids: Vec<&str> = state

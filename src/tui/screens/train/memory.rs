@@ -225,7 +225,24 @@ fn sums(train: &Train, memory: &MemoryUse, theme: &Theme) -> Vec<Line<'static>> 
             theme.dim,
         )));
     }
+    if let Some(text) = spread(memory) {
+        lines.push(Line::from(Span::styled(text, theme.dim)));
+    }
     lines
+}
+
+/// How far the peaks of the ranks are apart, where several told theirs.
+fn spread(memory: &MemoryUse) -> Option<String> {
+    let least = memory.ranks.iter().min_by_key(|r| (r.peak, r.rank))?;
+    let most = memory.ranks.iter().max_by_key(|r| (r.peak, r.rank))?;
+    Some(format!(
+        " {} ranks: {} ({}) to {} ({})",
+        memory.ranks.len(),
+        bytes(least.peak),
+        least.rank,
+        bytes(most.peak),
+        most.rank,
+    ))
 }
 
 /// Without terms: bytes after the step, peak in the step, and resident in the process, each beside the largest of them.

@@ -66,6 +66,33 @@ pub(super) fn depths(
     }
 }
 
+/// A line for each loss of the router with its change; a balanced load is 1.
+pub(super) fn router(
+    train: &Train,
+    canvas: &mut Canvas,
+    area: Rect,
+    metrics: &[Metric],
+    style: &dyn Fn(Metric) -> Style,
+) {
+    let dim = canvas.theme.dim;
+    for (row, &metric) in metrics.iter().enumerate().take(usize::from(area.height)) {
+        let now = train.recent(metric);
+        let last = train.history.train.last(metric);
+        canvas.line(
+            area,
+            row as u16,
+            Line::from(vec![
+                Span::styled(format!(" {metric} "), style(metric)),
+                Span::raw(last.map_or_else(|| "-".into(), |v| short(v.into(), Unit::Plain))),
+                Span::styled(
+                    now.map_or_else(String::new, |v| format!("  mean {}", short(v, Unit::Plain))),
+                    dim,
+                ),
+            ]),
+        );
+    }
+}
+
 /// A text with a bar behind it that fills `share` of the rest of the row.
 pub(super) fn bar(
     canvas: &mut Canvas,

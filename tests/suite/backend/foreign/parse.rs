@@ -4,6 +4,7 @@ use super::{golden, lines, steps, watch, words};
 use trestle::backend::foreign::{Iteration, Line, Memory, Options, Split, Stage, Theory};
 use trestle::event::Event;
 use trestle::run;
+use trestle::run::series::Metric;
 
 fn one(line: &str) -> Line {
     let mut found = lines(line.as_bytes());
@@ -313,6 +314,95 @@ fn timer_tables_give_the_slowest_rank() {
             timer("optimizer", 61.02)
         ]
     );
+}
+
+#[test]
+fn timers_of_each_rank_give_the_slowest() {
+    let table = "times across ranks (ms):\n  forward-backward:\n     rank  0: 2210.41\n     rank  1: 2241.97\n     rank  2: 2200.00\n  optimizer:\n     rank  0: 61.02\nStep Time : 1.00s GPU utilization: 5.0MODEL_TFLOP/s/GPU\n";
+    let timer = |name: &str, ms: f64| Line::Timer {
+        name: name.to_owned(),
+        seconds: ms / 1000.0,
+    };
+    assert_eq!(
+        lines(table.as_bytes()),
+        [
+            timer("forward-backward", 2210.41),
+            timer("forward-backward", 2241.97),
+            timer("optimizer", 61.02),
+            Line::StepTime {
+                seconds: 1.0,
+                tflops: 5.0
+            },
+        ]
+    );
+}
+
+#[test]
+fn a_hung_collective_names_its_rank() {
+    let line = "[rank5]:[E115 10:00:00.123 ProcessGroupNCCL.cpp:1] [Rank 5] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=7) ran for 600000 milliseconds";
+    let Line::Error { rank, message } = one(line) else {
+        panic!("not an error")
+    };
+    assert_eq!(rank, Some(5));
+    assert!(message.contains("WorkNCCL(SeqNum=7)"), "{message}");
+}
+
+#[test]
+fn what_a_mixture_of_experts_and_a_meter_report_is_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("moe.log");
+    let memory = |rank: u32, peak: f64| {
+        format!(
+            "[Rank {rank}] (after 19 iterations) memory (GB) | mem-allocated-gigabytes: 31.5 | mem-max-allocated-gigabytes: {peak} | mem-max-reserved-gigabytes: 58.25\n"
+        )
+    };
+    let first = MOE.replace("      20/", "      19/");
+    let energy = MOE.replace(
+        " learning rate",
+        " energy per GPU (J/iter/GPU): 1410.2 | power per GPU (W/GPU): 563.6 | learning rate",
+    );
+    let unknown = energy.replace(" mtp_1", " a \"task\": 5.0E-01 | mtp_1");
+    let text = [
+        &first,
+        "\n",
+        &memory(0, 50.0),
+        &memory(8, 52.5),
+        &unknown,
+        "\n",
+    ]
+    .concat();
+    std::fs::write(&log, text).unwrap();
+    let options = Options {
+        seq_length: Some(1),
+        ..Options::default()
+    };
+    let (mirror, records) = watch(&log, &folder.path().join("cache"), options);
+    let step = steps(&records)[1];
+    let has = |name: &str| step.extra.get(name).copied();
+    assert_eq!(has("global_load_balancing_loss"), Some(1.084_211));
+    assert_eq!(
+        (has("tflops"), has("energy"), has("power")),
+        (Some(57.2), Some(1410.2), Some(563.6))
+    );
+    assert_eq!(has("a \"task\""), Some(0.5));
+    let memory = step.memory.as_ref().unwrap();
+    assert_eq!(
+        (memory.device.as_str(), memory.peak),
+        ("rank 8", 52_500_000_000)
+    );
+    let peaks: Vec<(u32, u64)> = memory.ranks.iter().map(|r| (r.rank, r.peak)).collect();
+    assert_eq!(peaks, [(0, 50_000_000_000), (8, 52_500_000_000)]);
+    // The scanner of histories takes the names it knows and passes over the task's.
+    let table = run::History::open(mirror.folder()).unwrap().train;
+    for (metric, value) in [
+        (Metric::GlobalLoadBalancing, 1.084_211),
+        (Metric::Tflops, 57.2),
+        (Metric::Power, 563.6),
+    ] {
+        assert_eq!(table.value(metric, 1), Some(value), "{metric}");
+    }
+    assert!(table.has(Metric::LoadBalancing) && !table.has(Metric::RouterZ));
+    assert_eq!(table.value(Metric::Energy, 0), None);
 }
 
 #[test]

@@ -154,7 +154,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 writer = EventFileWriter(sys.argv[1])
 for step in range(1, 21):
-    for tag, value in (("lm loss", 4 / step), ("mtp_1 loss", 5 / step), ("learning-rate", 1e-4 * step), ("batch-size", 8)):
+    for tag, value in (("lm loss", 4 / step), ("mtp_1 loss", 5 / step), ("learning-rate", 1e-4 * step), ("batch-size", 8), ("global_load_balancing_loss", 1 + 1 / step), ("power/gpu", 500 + step)):
         summary = Summary(value=[Summary.Value(tag=tag, simple_value=value)])
         writer.add_event(Event(wall_time=1000 + step, step=step, summary=summary))
 writer.close()
@@ -175,7 +175,28 @@ writer.close()
                 && (step.mtp[0].loss - 5.0 / i as f64).abs() < 1e-6
         );
         assert!((step.lr / (1e-4 * i as f64) - 1.0).abs() < 1e-6);
+        assert!((step.extra["global_load_balancing_loss"] - 1.0 - 1.0 / i as f64).abs() < 1e-6);
+        assert_eq!(step.extra["power"], 500.0 + i as f64);
     }
+}
+
+#[test]
+fn a_frame_that_is_larger_than_what_is_read_at_a_time_is_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("events.out.tfevents.1.host");
+    // A tag of 20 MiB stands for an image.
+    let image = encode_scalars(1.0, 1, &[("x".repeat(20 << 20).as_str(), 1.0)]);
+    let text = [encode_file_version(0.0), step(1, 3.0), image, step(2, 2.5)].concat();
+    fs::write(&file, &text[..text.len() - (4 << 20)]).unwrap();
+    let mut mirror = Mirror::open(&file, &folder.path().join("cache"), options_of(1)).unwrap();
+    assert_eq!(words(&records(&mirror)).len(), 0, "the image is torn");
+    fs::write(&file, text).unwrap();
+    mirror.poll().unwrap();
+    mirror.settle(true).unwrap();
+    assert_eq!(
+        words(&records(&mirror)),
+        ["started 0 at 0 of 0", "step 1", "step 2"]
+    );
 }
 
 #[test]

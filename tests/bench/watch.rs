@@ -1,6 +1,6 @@
 //! How long the log of a run of a million iterations takes to open, and until a new line of it is an event.
 //!
-//! `cargo bench --bench foreign [-- ITERATIONS]` writes such a log, then opens it in a process of its own as `trestle watch` does: log read, events
+//! `cargo bench --bench watch [-- ITERATIONS]` writes such a log, then opens it in a process of its own as `trestle watch` does: log read, events
 //! written, history drawn from them. It prints one JSON object.
 #![allow(
     missing_docs,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::recipe;
+use super::Alerts;
 
 /// Share of a new value in a running mean.
 const WEIGHT: f64 = 0.05;
@@ -11,9 +11,9 @@ const WARM: u64 = 20;
 /// Steps during which a warning is not repeated.
 const QUIET: u64 = 20;
 
-/// Running means; part of a checkpoint, so that a continued run warns where an unbroken one would.
+/// The running means behind `[alerts]`; part of a checkpoint, so that a continued run warns where an unbroken one would.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Alerts {
+pub struct Alarm {
     loss: Running,
     throughput: Running,
     quiet_loss: u64,
@@ -39,13 +39,14 @@ impl Running {
     }
 }
 
-impl Alerts {
-    /// Takes the numbers of one step; returns code and message of each warning that they deserve.
-    pub(super) fn observe(
+impl Alarm {
+    /// Takes the loss and the throughput of one step, the latter in a unit such as `tokens/s`; returns code and message of each warning that they deserve.
+    pub fn observe(
         &mut self,
-        limits: &recipe::Alerts,
+        limits: &Alerts,
         loss: f64,
-        tokens_per_second: f64,
+        throughput: f64,
+        unit: &str,
     ) -> Vec<(&'static str, String)> {
         let mut warnings = Vec::new();
         self.quiet_loss = self.quiet_loss.saturating_sub(1);
@@ -74,23 +75,23 @@ impl Alerts {
             }
             self.loss.add(loss);
         }
-        if tokens_per_second.is_finite() && tokens_per_second > 0.0 {
+        if throughput.is_finite() && throughput > 0.0 {
             let Running { count, mean, .. } = self.throughput;
             if limits.throughput_drop > 0.0
                 && count >= WARM
-                && tokens_per_second < limits.throughput_drop * mean
+                && throughput < limits.throughput_drop * mean
                 && self.quiet_throughput == 0
             {
                 warnings.push((
                     "throughput_drop",
                     format!(
-                        "{tokens_per_second:.0} tokens/s is {:.0} % of the running mean {mean:.0}",
-                        100.0 * tokens_per_second / mean
+                        "{throughput:.0} {unit} is {:.0} % of the running mean {mean:.0}",
+                        100.0 * throughput / mean
                     ),
                 ));
                 self.quiet_throughput = QUIET;
             }
-            self.throughput.add(tokens_per_second);
+            self.throughput.add(throughput);
         }
         warnings
     }
@@ -100,39 +101,42 @@ impl Alerts {
 mod tests {
     use super::*;
 
-    const LIMITS: recipe::Alerts = recipe::Alerts {
+    const LIMITS: Alerts = Alerts {
         loss_spike: 6.0,
         throughput_drop: 0.5,
     };
 
-    fn steady() -> Alerts {
-        let mut alerts = Alerts::default();
+    fn steady() -> Alarm {
+        let mut alarm = Alarm::default();
         for i in 0..100 {
             let noise = f64::from(i % 7) * 0.01;
-            assert_eq!(alerts.observe(&LIMITS, 4.0 + noise, 1000.0 - noise), []);
+            assert_eq!(
+                alarm.observe(&LIMITS, 4.0 + noise, 1000.0 - noise, "tokens/s"),
+                []
+            );
         }
-        alerts
+        alarm
     }
 
     #[test]
     fn a_spike_and_a_drop_are_each_said_once() {
-        let mut alerts = steady();
-        let warnings = alerts.observe(&LIMITS, 9.0, 300.0);
+        let mut alarm = steady();
+        let warnings = alarm.observe(&LIMITS, 9.0, 300.0, "tokens/s");
         let codes: Vec<_> = warnings.iter().map(|w| w.0).collect();
         assert_eq!(codes, ["loss_spike", "throughput_drop"]);
-        assert_eq!(alerts.observe(&LIMITS, 9.0, 300.0), []);
+        assert_eq!(alarm.observe(&LIMITS, 9.0, 300.0, "tokens/s"), []);
     }
 
     #[test]
     fn limits_of_zero_are_off_and_non_finite_losses_leave_the_mean_alone() {
-        let mut alerts = steady();
-        let off = recipe::Alerts {
+        let mut alarm = steady();
+        let off = Alerts {
             loss_spike: 0.0,
             throughput_drop: 0.0,
         };
-        assert_eq!(alerts.observe(&off, 90.0, 1.0), []);
-        let before = alerts.loss.clone();
-        alerts.observe(&LIMITS, f64::NAN, f64::INFINITY);
-        assert_eq!(alerts.loss, before);
+        assert_eq!(alarm.observe(&off, 90.0, 1.0, "tokens/s"), []);
+        let before = alarm.loss.clone();
+        alarm.observe(&LIMITS, f64::NAN, f64::INFINITY, "tokens/s");
+        assert_eq!(alarm.loss, before);
     }
 }
