@@ -12,13 +12,17 @@ use trestle::ops::CuSeqlens;
 
 use golden::{Case, Comparison, values};
 
-// What bf16 may cost, as relative L2 error against the f32 truth: the errors of transformers' own bf16 run of forward/dense/short
-// (tests/interop/bf16_errors.py prints them). The models are lively on purpose, with logits to 17, so that roundings show.
+// What bf16 may cost, as relative L2 error against the f32 truth: the largest errors of transformers' own bf16 runs of forward/dense
+// short and long (tests/interop/bf16_errors.py prints them). The models are lively on purpose, with logits to 17, so that roundings show.
 
 /// Logits.
 const BF16_LOGITS: f64 = 3.25e-2;
-/// Gradients of matrices and norms.
+/// Gradients of matrices and norms, whole.
 const BF16_GRADIENT: f64 = 2.2e-1;
+/// The same, where a case stores 512 of their elements.
+const BF16_SAMPLED: f64 = 4.07e-1;
+/// Their median over a model.
+const BF16_MEDIAN: f64 = 1.4e-1;
 /// Gradients of `A_log` and `dt_bias`, sums of differences.
 const BF16_DECAY: f64 = 3.8e-1;
 /// Nats.
@@ -108,9 +112,10 @@ fn check(folder: &str, name: &str, precision: Precision) {
     if exact {
         comparison.gradients(&case, "grad.", &case.json, model.parameters());
     } else {
+        let mut errors = Vec::new();
         for name in model.parameters().names() {
-            let got = values(&model.parameters().grad(name).expect("a gradient"));
-            let got = golden::sampled(&got, &case.json["grad_storage"]);
+            let whole = values(&model.parameters().grad(name).expect("a gradient"));
+            let got = golden::sampled(&whole, &case.json["grad_storage"]);
             let want = values(&case.tensors[&format!("grad.{name}")]);
             if want.iter().all(|&w| w == 0.0) {
                 comparison.at_most(
@@ -121,14 +126,21 @@ fn check(folder: &str, name: &str, precision: Precision) {
                 );
                 continue;
             }
-            let decay = name.ends_with("A_log") || name.ends_with("dt_bias");
-            let (kind, bound) = if decay {
-                ("gradient of a decay", BF16_DECAY)
+            let error = golden::relative_l2(&got, &want);
+            if name.ends_with("A_log") || name.ends_with("dt_bias") {
+                comparison.at_most("gradient of a decay", name, error, BF16_DECAY);
+                continue;
+            }
+            errors.push(error);
+            if got.len() < whole.len() {
+                comparison.at_most("gradient, sampled", name, error, BF16_SAMPLED);
             } else {
-                ("gradient", BF16_GRADIENT)
-            };
-            comparison.at_most(kind, name, golden::relative_l2(&got, &want), bound);
+                comparison.at_most("gradient", name, error, BF16_GRADIENT);
+            }
         }
+        errors.sort_by(f64::total_cmp);
+        let median = errors[errors.len() / 2];
+        comparison.at_most("gradient, median", "all", median, BF16_MEDIAN);
     }
     comparison.finish();
 }
@@ -144,18 +156,23 @@ const CASES: [(&str, &str); 8] = [
     ("mtp/dense_untied", "depth1"),
 ];
 
+/// Every case, also after one that does not hold.
+fn check_all(precision: Precision) {
+    let holds = |&(folder, name): &(&str, &str)| {
+        std::panic::catch_unwind(|| check(folder, name, precision)).is_ok()
+    };
+    let failed: Vec<_> = CASES.iter().filter(|case| !holds(case)).collect();
+    assert!(failed.is_empty(), "{precision:?} does not hold: {failed:?}");
+}
+
 #[test]
 fn goldens_hold_in_f32_at_the_cpus_tolerances() {
-    for (folder, name) in CASES {
-        check(folder, name, Precision::F32);
-    }
+    check_all(Precision::F32);
 }
 
 #[test]
 fn goldens_hold_in_bf16() {
-    for (folder, name) in CASES {
-        check(folder, name, Precision::Bf16);
-    }
+    check_all(Precision::Bf16);
 }
 
 fn run(case: &Case, batch: &Batch, precision: Precision, recompute: &Recompute) -> (f64, Vec<u32>) {

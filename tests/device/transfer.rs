@@ -95,3 +95,18 @@ fn a_kernel_without_views_refuses_them() -> Result<()> {
     assert!(ops::scale(&view, 2.0).is_err());
     Ok(())
 }
+
+#[test]
+fn a_snapshot_has_the_values_of_small_and_of_large_tensors() -> Result<()> {
+    let gpu = gpu();
+    // smaller than a page-locked buffer of 2^24 values, as large, and larger by a part
+    for n in [1u32, 1000, 1 << 24, (1 << 25) + 77] {
+        let x = Tensor::arange(0, n, &gpu)?.to_dtype(DType::F32)?;
+        let y = (&x * -2.0)?;
+        let copies = ops::Snapshot::take(&[&x, &y])?.copy()?;
+        for (copy, tensor) in copies.iter().zip([&x, &y]) {
+            assert!(*copy == tensor.to_vec1::<f32>()?, "{n} values");
+        }
+    }
+    Ok(())
+}

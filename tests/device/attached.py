@@ -1,0 +1,142 @@
+"""What a workbench that watches costs a training run on a GPU, and what a checkpoint does.
+
+    tests/device/attached.py TRESTLE OUT [--recipe recipes/qwen3_5-0_8b-h100.toml] [--window 60] [--rounds 2] [--set KEY=VALUE]
+
+One run trains; windows of steps without and with a workbench on its Train screen, in a terminal of 160x48, take turns. A figure is the median
+of the step times of all windows of a kind. Then one checkpoint is written while it trains. OUT gets the run's events, the last bytes that the
+terminal got (screen.raw: `cat` it in a terminal of that size), and attached.json.
+"""
+
+import argparse
+import fcntl
+import json
+import os
+import pty
+import signal
+import statistics
+import struct
+import subprocess
+import termios
+import threading
+import time
+from pathlib import Path
+
+COLUMNS, LINES = 160, 48
+# Steps after a change that count for neither kind, and keys that lead from the first screen to the newest run's.
+BETWEEN, KEYS = 8, (b"5", b"\r")
+
+parser = argparse.ArgumentParser()
+parser.add_argument("trestle")
+parser.add_argument("out", type=Path)
+parser.add_argument("--recipe", default="recipes/qwen3_5-0_8b-h100.toml")
+parser.add_argument("--window", type=int, default=60)
+parser.add_argument("--rounds", type=int, default=2)
+parser.add_argument("--set", action="append", default=[])
+parser.add_argument("--seconds", type=float, default=120)
+options = parser.parse_args()
+base = [options.trestle, "--runs", str(options.out)]
+
+
+class Workbench:
+    """The program in a terminal of its own, whose output is kept."""
+
+    def __init__(self):
+        self.bytes = bytearray()
+        self.pid, self.terminal = pty.fork()
+        if self.pid == 0:
+            os.environ |= {"TERM": "xterm-256color", "LANG": "C.UTF-8", "COLUMNS": "", "LINES": ""}
+            os.execv(base[0], base)
+        fcntl.ioctl(self.terminal, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
+        os.kill(self.pid, signal.SIGWINCH)
+        threading.Thread(target=self.read, daemon=True).start()
+        for keys in KEYS:
+            time.sleep(0.7)
+            os.write(self.terminal, keys)
+
+    def read(self):
+        try:
+            while got := os.read(self.terminal, 1 << 16):
+                self.bytes += got
+        except OSError:  # the program has ended
+            pass
+
+    def leave(self):
+        """A redraw of everything, then the end; returns what the terminal got since the redraw."""
+        self.bytes.clear()
+        os.write(self.terminal, b"\x0c")
+        time.sleep(0.7)
+        seen = bytes(self.bytes)
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        os.close(self.terminal)
+        return seen
+
+
+def events(run):
+    path = run / "events.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def steps(run):
+    return [event for event in events(run) if event["type"] == "step"]
+
+
+def reach(run, step):
+    """Waits for a step's event; whether it came in time."""
+    while time.monotonic() < end:
+        done = steps(run)
+        if done and done[-1]["step"] >= step:
+            return True
+        if any(event["type"] in ("failed", "finished") for event in events(run)):
+            return False
+        time.sleep(0.1)
+    return False
+
+
+end = time.monotonic() + options.seconds
+options.out.mkdir(parents=True, exist_ok=True)
+last = 2 * options.rounds * (options.window + BETWEEN) + 20
+sets = ["train.steps=100000", "train.global_batch_size=2", "logging.interval=1", "train.eval_interval=0", "schedule.warmup_steps=5"]
+sets += [f"checkpoint.interval={last}", "logging.tensorboard=false", *options.set]
+line = [*base, "train", options.recipe, "--name", "attached", "--detach", "--json"]
+started = subprocess.run(line + [part for value in sets for part in ("--set", value)], capture_output=True, text=True)
+if started.returncode != 0:
+    raise SystemExit(started.stderr)
+run = Path(json.loads(started.stdout)["path"])
+windows, screen, workbench = {"detached": [], "attached": []}, b"", None
+first = 12
+for _ in range(options.rounds):
+    for kind, times in windows.items():
+        workbench = Workbench() if kind == "attached" else None
+        if not reach(run, first + BETWEEN + options.window):
+            break
+        of_window = range(first + BETWEEN, first + BETWEEN + options.window)
+        times.extend(step["step_seconds"] for step in steps(run) if step["step"] in of_window)
+        screen = workbench.leave() if workbench else screen
+        first += BETWEEN + options.window
+saved = reach(run, last + 40)
+subprocess.run([*base, "stop", run.name, "--how", "now"], capture_output=True)
+done = {step["step"]: step for step in steps(run)}
+around = {step: done[step]["step_seconds"] for step in range(last - 2, last + 40) if step in done}
+checkpoints = [event for event in events(run) if event["type"] == "checkpoint"]
+medians = {kind: statistics.median(times) if times else None for kind, times in windows.items()}
+usual = medians["detached"]
+result = {
+    "steps": {kind: len(times) for kind, times in windows.items()},
+    "step_seconds": medians,
+    "attached_over_detached": usual / medians["attached"] if usual and medians["attached"] else None,
+    "tokens_per_second": done[last - 2]["tokens_per_second"] if last - 2 in done else None,
+    "mfu": done[last - 2]["mfu"] if last - 2 in done else None,
+    "parts": done[last - 2]["parts"] if last - 2 in done else None,
+    "checkpoint": {
+        "written": [{key: event[key] for key in ("step", "bytes", "seconds")} for event in checkpoints],
+        "seconds_lost": sum(seconds - usual for seconds in around.values()) if usual else None,
+        "steps_around": around,
+    },
+    "memory": [step["memory"] for step in done.values() if step.get("memory")][-1:],
+    "reached": saved,
+}
+(options.out / "screen.raw").write_bytes(screen)
+(options.out / "attached.json").write_text(json.dumps(result, indent=1) + "\n")
+print(json.dumps({key: result[key] for key in ("step_seconds", "attached_over_detached", "tokens_per_second")}))
