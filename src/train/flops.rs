@@ -63,8 +63,13 @@ fn again(recipe: &Recipe, config: &TextConfig, seq: f64) -> f64 {
                     let dv = config.linear_value_head_dim as f64;
                     2.0 * linear * 4.0 * config.linear_num_value_heads as f64 * dv * dv
                 }
+                // `gate` and `up` are one product.
+                RecomputeModule::MlpAct => {
+                    let columns = 2 * config.intermediate_size;
+                    2.0 * (full + linear) * (config.hidden_size * columns) as f64
+                }
                 // Elementwise: no products.
-                RecomputeModule::MlpAct | RecomputeModule::Norm => 0.0,
+                RecomputeModule::Norm => 0.0,
             })
             .sum(),
     }

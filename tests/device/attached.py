@@ -45,7 +45,7 @@ class Workbench:
         self.pid, self.terminal = pty.fork()
         if self.pid == 0:
             os.environ |= {"TERM": "xterm-256color", "LANG": "C.UTF-8", "COLUMNS": "", "LINES": ""}
-            os.execv(base[0], base)
+            os.execvp(base[0], base)
         fcntl.ioctl(self.terminal, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
         os.kill(self.pid, signal.SIGWINCH)
         threading.Thread(target=self.read, daemon=True).start()

@@ -60,11 +60,7 @@ impl Buffer {
     }
 }
 
-fn one(
-    tensor: &Tensor,
-    stream: &Arc<CudaStream>,
-    buffers: &mut [Buffer; 2],
-) -> Result<Vec<f32>> {
+fn one(tensor: &Tensor, stream: &Arc<CudaStream>, buffers: &mut [Buffer; 2]) -> Result<Vec<f32>> {
     let (storage, layout) = tensor.storage_and_layout();
     let (Storage::Cuda(storage), Some((start, end))) = (&*storage, layout.contiguous_offsets())
     else {
