@@ -1,6 +1,6 @@
 //! Times of single calls, by the device's own clock where it has one.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Result, Tensor};
 
@@ -9,6 +9,9 @@ use crate::ops;
 
 /// Calls before the first timed one; on the CPU there is nothing to load.
 const WARM_UP: usize = 3;
+
+/// How long a GPU that may have been idle works before anything is timed: its clocks rise over tenths of a second.
+const AWAKE: Duration = Duration::from_millis(500);
 
 /// More than any GPU's second-level cache, in `f32`; writing it also takes longer than a launch.
 const FLUSH: usize = 128 << 20;
@@ -28,6 +31,13 @@ impl Clock {
             Device::Cpu => None,
             _ => Some(Tensor::zeros(FLUSH, DType::F32, device)?),
         };
+        if let Some(flush) = &flush {
+            let begin = Instant::now();
+            while begin.elapsed() < AWAKE {
+                ops::fill_zero(flush)?;
+                device.synchronize()?;
+            }
+        }
         Ok(Self {
             device: device.clone(),
             repeat: repeat.max(1),

@@ -1,10 +1,11 @@
 """What a workbench that watches costs a training run on a GPU, and what a checkpoint does.
 
-    tests/device/attached.py TRESTLE OUT [--recipe recipes/qwen3_5-0_8b-h100.toml] [--window 60] [--rounds 2] [--set KEY=VALUE]
+    tests/device/attached.py TRESTLE OUT [--recipe recipes/qwen3_5-0_8b-h100.toml] [--window 45] [--rounds 2] [--set KEY=VALUE]
 
-One run trains; windows of steps without and with a workbench on its Train screen, in a terminal of 160x48, take turns. A figure is the median
-of the step times of all windows of a kind. Then one checkpoint is written while it trains. OUT gets the run's events, the last bytes that the
-terminal got (screen.raw: `cat` it in a terminal of that size), and attached.json.
+One run trains; windows of steps without and with a workbench on its Train screen, in a terminal of 160x48, take turns. They come as without,
+with, with, without, so that a GPU that gets slower as it gets warmer slows both. A figure is the median of the step times of all windows of a
+kind. Then one checkpoint is written while it trains. OUT gets the run's events, the last bytes that the terminal got (screen.raw: `cat` it in a
+terminal of that size), and attached.json.
 """
 
 import argparse
@@ -29,10 +30,10 @@ parser = argparse.ArgumentParser()
 parser.add_argument("trestle")
 parser.add_argument("out", type=Path)
 parser.add_argument("--recipe", default="recipes/qwen3_5-0_8b-h100.toml")
-parser.add_argument("--window", type=int, default=60)
+parser.add_argument("--window", type=int, default=45)
 parser.add_argument("--rounds", type=int, default=2)
 parser.add_argument("--set", action="append", default=[])
-parser.add_argument("--seconds", type=float, default=120)
+parser.add_argument("--seconds", type=float, default=150)
 options = parser.parse_args()
 base = [options.trestle, "--runs", str(options.out)]
 
@@ -96,7 +97,7 @@ def reach(run, step):
 
 end = time.monotonic() + options.seconds
 options.out.mkdir(parents=True, exist_ok=True)
-last = 2 * options.rounds * (options.window + BETWEEN) + 20
+last = 4 * options.rounds * (options.window + BETWEEN) + 20
 sets = ["train.steps=100000", "train.global_batch_size=2", "logging.interval=1", "train.eval_interval=0", "schedule.warmup_steps=5"]
 sets += [f"checkpoint.interval={last}", "logging.tensorboard=false", *options.set]
 line = [*base, "train", options.recipe, "--name", "attached", "--detach", "--json"]
@@ -107,7 +108,8 @@ run = Path(json.loads(started.stdout)["path"])
 windows, screen, workbench = {"detached": [], "attached": []}, b"", None
 first = 12
 for _ in range(options.rounds):
-    for kind, times in windows.items():
+    for kind in ("detached", "attached", "attached", "detached"):
+        times = windows[kind]
         workbench = Workbench() if kind == "attached" else None
         if not reach(run, first + BETWEEN + options.window):
             break
@@ -116,6 +118,8 @@ for _ in range(options.rounds):
         screen = workbench.leave() if workbench else screen
         first += BETWEEN + options.window
 saved = reach(run, last + 40)
+while saved and time.monotonic() < end and not any(event["type"] == "checkpoint" for event in events(run)):
+    time.sleep(0.2)
 subprocess.run([*base, "stop", run.name, "--how", "now"], capture_output=True)
 done = {step["step"]: step for step in steps(run)}
 around = {step: done[step]["step_seconds"] for step in range(last - 2, last + 40) if step in done}
@@ -123,6 +127,7 @@ checkpoints = [event for event in events(run) if event["type"] == "checkpoint"]
 medians = {kind: statistics.median(times) if times else None for kind, times in windows.items()}
 usual = medians["detached"]
 result = {
+    "window": options.window,
     "steps": {kind: len(times) for kind, times in windows.items()},
     "step_seconds": medians,
     "attached_over_detached": usual / medians["attached"] if usual and medians["attached"] else None,
@@ -132,7 +137,7 @@ result = {
     "checkpoint": {
         "written": [{key: event[key] for key in ("step", "bytes", "seconds")} for event in checkpoints],
         "seconds_lost": sum(seconds - usual for seconds in around.values()) if usual else None,
-        "steps_around": around,
+        "steps_around": {step: round(seconds, 4) for step, seconds in around.items()},
     },
     "memory": [step["memory"] for step in done.values() if step.get("memory")][-1:],
     "reached": saved,

@@ -16,7 +16,7 @@ use crate::base::Bytes;
 use crate::bench::{self, Place, Profile, Sizes, Spread, StepOptions};
 use crate::event::{Event, layout};
 use crate::nn::{Part, Precision, Recompute};
-use crate::plan::{self, StepPlan};
+use crate::plan::{self, StepPlan, Storage, TrainShape};
 use crate::recipe::{self, DeviceChoice, Recipe, RecomputeModule};
 use crate::run::{self, CreateRun};
 use crate::{spec, train};
@@ -115,8 +115,12 @@ pub(super) fn profile(path: &Path, arguments: &BenchArguments, context: &Context
         repeat: arguments.repeat,
     };
     let plan = device.is_cuda().then(|| {
-        let shape = train_shape(&recipe).one_gpu();
-        plan::step_plan(config, &shape)
+        // As measured, whatever the recipe would take on another device.
+        let shape = TrainShape {
+            storage: Storage::MixedBf16,
+            ..train_shape(&recipe)
+        };
+        plan::step_plan(config, &shape.one_gpu())
     });
     let micro_batches = options.micro_batches;
     let profile = bench::profile(&device, options).or_exit(Exit::Failure)?;
