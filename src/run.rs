@@ -4,9 +4,11 @@
 //! `cache/` and may be deleted at any time.
 
 mod cache;
+mod console;
 mod directory;
 mod error;
 mod history;
+mod line_text;
 mod list;
 mod request;
 mod scan;
@@ -15,9 +17,11 @@ mod status;
 mod tail;
 mod watched;
 
+pub use console::{Console, Page, Want};
 pub use directory::{CreateRun, RunDirectory, create, find, open, tag};
 pub use error::RunError;
 pub use history::{Abandoned, History};
+pub use line_text::{Filter, Level, Line, step_in};
 pub use list::{Summary, list, summary};
 pub use request::{Answer, request, wait_for_answer};
 pub use status::{Status, is_live};

@@ -183,7 +183,8 @@ actions! {
     Scope::On(Screen::Logs) => {
         FollowLog ["f"] "follow" "Follows the end of the log.";
         LogLevel ["w"] "level" "Cycles the lowest level shown.";
-        LogRank ["r"] "rank" "Chooses the rank shown.";
+        LogRank ["r"] "rank" "Chooses the rank shown, of those that launchers put before their lines.";
+        CollapseLines ["s"] "collapse" "Shows lines that say the same once, or each.";
         LogToChart ["c"] "chart cursor" "Moves the charts' cursor to the line's step.";
         SaveLog ["S"] "save filtered" "Writes the shown lines to a file.";
     }

@@ -1,7 +1,8 @@
 //! What happens on the Logs screen.
 
 use crate::app::dialog::{Form, Purpose};
-use crate::app::logs::{Effect as Logs, Message, State as LogsState, step_in};
+use crate::app::logs::State as LogsState;
+use crate::app::logs::{Effect as Logs, Message, Place, step_in};
 use crate::app::search::Query;
 use crate::app::{Action, Effect, Scope, Screen, State, Tone, list};
 
@@ -11,6 +12,8 @@ pub const HINTS: &[Action] = &[
     Action::Search,
     Action::NextMatch,
     Action::LogLevel,
+    Action::LogRank,
+    Action::CollapseLines,
     Action::LogToChart,
     Action::SaveLog,
     Action::Copy,
@@ -25,7 +28,9 @@ pub fn unavailable(state: &State, action: Action) -> Option<String> {
     }
     let line = state.logs.line(state.logs.cursor);
     match action {
-        Action::LogRank => Some("the local trainer has one rank".into()),
+        Action::LogRank if state.logs.ranks.is_empty() => {
+            Some("no rank stands before the lines".into())
+        }
         Action::LogToChart if line.and_then(|l| step_in(&l.text)).is_none() => {
             Some("the line names no step".into())
         }
@@ -39,83 +44,105 @@ pub fn unavailable(state: &State, action: Action) -> Option<String> {
 pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
     let half_page = state.half_page();
     let logs = &mut state.logs;
-    match action {
+    let asked = match action {
         Action::FollowLog => {
             logs.follow = !logs.follow;
-            if logs.follow {
-                logs.cursor = logs.shown.len().saturating_sub(1);
-            }
+            logs.follow.then(|| to_end(logs)).flatten()
         }
         Action::LogLevel => {
-            logs.level = logs.level.next();
-            logs.filter();
+            logs.filter.level = logs.filter.level.next();
+            Some(logs.ask_here())
         }
+        Action::LogRank => {
+            logs.filter.rank = logs.next_rank();
+            Some(logs.ask_here())
+        }
+        Action::CollapseLines => Some(logs.set_collapse(!logs.collapse)),
         Action::NextMatch | Action::PreviousMatch => find(state, action == Action::NextMatch),
         Action::LogToChart => {
             if let Some(step) = logs.line(logs.cursor).and_then(|line| step_in(&line.text)) {
                 super::train::cursor_to_step(state, step);
                 state.screen = Screen::Train;
             }
+            None
         }
         Action::Copy => {
             let text = logs.line(logs.cursor).map(|line| line.text.clone());
             return text.map(Effect::Copy).into_iter().collect();
         }
         Action::SaveLog => return save(state),
+        Action::Bottom => {
+            logs.follow = true;
+            to_end(logs)
+        }
+        Action::Top if logs.begin > 0 => {
+            logs.follow = false;
+            Some(logs.ask(Place::Start))
+        }
         _ => {
-            if let Some(cursor) = list::moved(logs.cursor, logs.shown.len(), action, half_page) {
+            if let Some(cursor) = list::moved(logs.cursor, logs.entries.len(), action, half_page) {
                 logs.cursor = cursor;
                 // Only who goes to the end wants to stay there.
-                logs.follow = cursor + 1 >= logs.shown.len();
+                logs.follow = cursor + 1 >= logs.entries.len() && logs.end >= logs.size;
             }
+            logs.ask_near()
         }
-    }
-    vec![]
+    };
+    asked.map(Effect::Logs).into_iter().collect()
 }
 
-fn find(state: &mut State, forward: bool) {
-    match state.logs.match_from(forward) {
-        Some(row) => {
-            state.logs.cursor = row;
-            state.logs.follow = false;
-        }
-        None => state.say(Tone::Neutral, "no line matches"),
+/// Puts the cursor on the last line, which is read first where it is not held.
+fn to_end(logs: &mut LogsState) -> Option<Logs> {
+    logs.cursor = logs.entries.len().saturating_sub(1);
+    (logs.end < logs.size).then(|| logs.ask(Place::End))
+}
+
+/// Puts the cursor on the next line that matches; one that is not held is looked for in the file.
+fn find(state: &mut State, forward: bool) -> Option<Logs> {
+    let logs = &mut state.logs;
+    if let Some(row) = logs.match_from(forward) {
+        (logs.cursor, logs.follow) = (row, false);
+        return logs.ask_near();
     }
+    if logs.query.is_empty() {
+        return None;
+    }
+    // From the other end of the file where there is none on this side.
+    let from = match forward {
+        true if logs.end < logs.size => logs.end,
+        true => 0,
+        false if logs.begin > 0 => logs.begin,
+        false => u64::MAX,
+    };
+    logs.follow = false;
+    let query = logs.query.clone();
+    Some(logs.ask(Place::Match {
+        from,
+        is_forward: forward,
+        query,
+    }))
 }
 
 fn save(state: &mut State) -> Vec<Effect> {
-    let Some(run) = &state.train.run else {
+    let Some(run) = state.train.run.clone() else {
         return vec![];
     };
     let logs = &state.logs;
-    let lines = (0..logs.shown.len()).filter_map(|row| logs.line(row));
-    let mut text = String::new();
-    for line in lines.filter(|line| logs.query.is_match(&line.text)) {
-        text.push_str(&line.text);
-        text.push('\n');
-    }
+    let (filter, query) = (logs.filter, logs.query.clone());
     let path = run.join("console-filtered.log");
-    vec![Effect::Logs(Logs::Save { path, text })]
+    vec![Effect::Logs(Logs::Save {
+        run,
+        path,
+        filter,
+        query,
+    })]
 }
 
 /// Moves the cursor to the first line of a step.
-pub(super) fn go_to_step(state: &mut State, step: u64) {
+pub(super) fn go_to_step(state: &mut State, step: u64) -> Vec<Effect> {
     let logs = &mut state.logs;
-    let found = (0..logs.shown.len()).find(|&row| {
-        logs.line(row)
-            .and_then(|l| step_in(&l.text))
-            .is_some_and(|s| s >= step)
-    });
-    match found {
-        Some(row) => {
-            logs.cursor = row;
-            logs.follow = false;
-        }
-        None => state.say(
-            Tone::Neutral,
-            format!("no line of the log names step {step}"),
-        ),
-    }
+    logs.follow = false;
+    vec![Effect::Logs(logs.ask(Place::Step(step)))]
 }
 
 /// The present search.
@@ -130,23 +157,25 @@ pub fn search(state: &mut State, query: Query) -> Vec<Effect> {
     let here = logs
         .line(logs.cursor)
         .is_some_and(|line| logs.query.is_match(&line.text));
-    if !logs.query.is_empty()
-        && !here
-        && let Some(row) = logs.match_from(true)
-    {
-        logs.cursor = row;
-        logs.follow = false;
+    if logs.query.is_empty() || here {
+        return vec![];
     }
-    vec![]
+    // What is typed is looked for among the lines held, both ways; `n` looks further.
+    if let Some(row) = logs.match_from(true).or_else(|| logs.match_from(false)) {
+        (logs.cursor, logs.follow) = (row, false);
+    }
+    let asked = logs.ask_near();
+    asked.map(Effect::Logs).into_iter().collect()
 }
 
 /// A click in a pane, on a row of it.
 pub fn click(state: &mut State, _pane: usize, row: Option<usize>) -> Vec<Effect> {
-    if let Some(row) = row.filter(|&row| row < state.logs.shown.len()) {
-        state.logs.cursor = row;
-        state.logs.follow = false;
+    let logs = &mut state.logs;
+    if let Some(row) = row.filter(|&row| row < logs.entries.len()) {
+        (logs.cursor, logs.follow) = (row, false);
     }
-    vec![]
+    let asked = logs.ask_near();
+    asked.map(Effect::Logs).into_iter().collect()
 }
 
 /// A form of the screen was filled in.
@@ -161,19 +190,37 @@ pub fn choose(_state: &mut State, _purpose: &Purpose, _answer: usize) -> Vec<Eff
 
 /// Takes up what the outside world tells.
 pub fn message(state: &mut State, message: Message) -> Vec<Effect> {
+    let logs = &mut state.logs;
     match message {
-        Message::Lines(run, lines) if state.train.run.as_ref() == Some(&run) => {
-            state.logs.extend(lines);
+        Message::Lines(run, page) if state.train.run.as_ref() == Some(&run) => {
+            let asked = logs.extend(page);
+            return asked.map(Effect::Logs).into_iter().collect();
         }
         Message::Restarted(run) if state.train.run.as_ref() == Some(&run) => {
-            let LogsState { level, query, .. } = std::mem::take(&mut state.logs);
-            state.logs = LogsState {
-                level,
-                query,
-                ..LogsState::default()
-            };
+            *logs = logs.anew();
+            return vec![Effect::Logs(logs.ask(Place::End))];
         }
-        Message::Lines(..) | Message::Restarted(_) => {}
+        Message::Read {
+            run,
+            question,
+            place,
+            page,
+            found,
+            size,
+        } if state.train.run.as_ref() == Some(&run) && question == logs.question => {
+            if let Some(page) = page {
+                logs.read(place, page, found, size);
+                let asked = logs.ask_near();
+                return asked.map(Effect::Logs).into_iter().collect();
+            }
+            logs.is_waiting = false;
+            let text = match place {
+                Place::Step(step) => format!("no line of the log names step {step}"),
+                _ => "no line matches".into(),
+            };
+            state.say(Tone::Neutral, text);
+        }
+        Message::Lines(..) | Message::Restarted(_) | Message::Read { .. } => {}
     }
     vec![]
 }

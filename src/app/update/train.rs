@@ -200,10 +200,10 @@ fn open_log(state: &mut State) -> Vec<Effect> {
         (row < table.rows()).then(|| table.step(row))
     });
     state.screen = Screen::Logs;
-    if let Some(step) = step {
-        super::logs::go_to_step(state, step);
+    match step {
+        Some(step) => super::logs::go_to_step(state, step),
+        None => vec![],
     }
-    vec![]
 }
 
 /// The present search.
@@ -316,10 +316,13 @@ pub fn open(state: &mut State, run: PathBuf) -> Vec<Effect> {
         machine,
         ..train::State::default()
     };
-    state.logs = logs::State::default();
+    // A number of a question is never used again, so that no answer is taken for another run's.
+    state.logs = state.logs.anew();
+    let end = state.logs.ask(logs::Place::End);
     vec![
         Effect::Train(train::Effect::Follow(run.clone())),
         Effect::Logs(logs::Effect::Follow(run)),
+        Effect::Logs(end),
     ]
 }
 

@@ -1,5 +1,7 @@
 //! The Logs screen.
 
+use std::fmt::Write as _;
+
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
@@ -7,7 +9,7 @@ use crate::app::logs::Level;
 use crate::app::{State, Target, list};
 use crate::tui::canvas::Canvas;
 use crate::tui::theme::Theme;
-use crate::tui::widgets::number::grouped;
+use crate::tui::widgets::number::{Unit, short};
 
 /// Draws the screen.
 pub(super) fn draw(state: &State, canvas: &mut Canvas, area: Rect) {
@@ -30,19 +32,22 @@ pub(super) fn draw(state: &State, canvas: &mut Canvas, area: Rect) {
         );
         return;
     }
-    if logs.shown.is_empty() {
-        let text = if logs.lines.is_empty() {
-            "the trainer has printed nothing yet"
-        } else {
-            "no line of this level; w shows more"
+    if logs.entries.is_empty() {
+        let text = match (logs.is_waiting, logs.size) {
+            (true, _) => "reading",
+            (false, 0) => "the trainer has printed nothing yet",
+            (false, _) => "no line of this level and rank; w and r show more",
         };
         canvas.line(inner, 0, Span::styled(text, theme.dim));
         return;
     }
     let height = usize::from(inner.height);
-    let first = list::offset(logs.cursor, logs.shown.len(), height);
-    for (row, index) in (first..logs.shown.len()).take(height).enumerate() {
-        let Some(line) = logs.line(index) else { break };
+    let first = list::offset(logs.cursor, logs.entries.len(), height);
+    for (row, index) in (first..logs.entries.len()).take(height).enumerate() {
+        let Some(entry) = logs.entry(index) else {
+            break;
+        };
+        let line = &entry.line;
         let style = match line.level {
             Level::All => theme.text,
             Level::Warning => theme.warning,
@@ -51,14 +56,12 @@ pub(super) fn draw(state: &State, canvas: &mut Canvas, area: Rect) {
         let is_match = !logs.query.is_empty() && logs.query.is_match(&line.text);
         let mark = if is_match { "▸" } else { " " };
         let row = row as u16;
-        canvas.line(
-            inner,
-            row,
-            Line::from(vec![
-                Span::styled(mark, theme.accent),
-                Span::styled(line.text.as_str(), style),
-            ]),
-        );
+        let mut spans = vec![Span::styled(mark, theme.accent)];
+        if entry.count > 1 {
+            spans.push(Span::styled(format!("×{} ", entry.count), theme.accent));
+        }
+        spans.push(Span::styled(line.text.as_str(), style));
+        canvas.line(inner, row, Line::from(spans));
         if index == logs.cursor {
             canvas.row_style(inner, row, theme.selection);
         }
@@ -70,14 +73,17 @@ pub(super) fn draw(state: &State, canvas: &mut Canvas, area: Rect) {
 /// The right end of the tab bar.
 pub(super) fn status<'a>(state: &'a State, theme: &Theme) -> Line<'a> {
     let logs = &state.logs;
-    let lines = grouped((logs.lines.len() + logs.dropped) as u64);
     let follow = if logs.follow { "on" } else { "off" };
-    Line::from(Span::styled(
-        format!(
-            "{} · {lines} lines · follow {follow} · level {}",
-            state.train.info.id,
-            logs.level.name()
-        ),
-        theme.dim,
-    ))
+    let mut text = format!("{} · ", state.train.info.id);
+    if let Some(line) = logs.line(logs.cursor).filter(|_| logs.size > 0) {
+        let share = 100.0 * line.end as f64 / logs.size as f64;
+        let _ = write!(text, "{:.0} % of ", share.min(100.0));
+    }
+    text += &short(logs.size as f64, Unit::Bytes);
+    if let Some(rank) = logs.filter.rank {
+        let _ = write!(text, " · rank {rank}");
+    }
+    let level = logs.filter.level.name();
+    let _ = write!(text, " · level {level} · follow {follow}");
+    Line::from(Span::styled(text, theme.dim))
 }

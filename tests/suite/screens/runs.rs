@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use proptest::prelude::*;
-use trestle::app::logs::{Effect as Logs, Message as Console};
+use trestle::app::logs::{Effect as Logs, Filter, Level, Line, Message as Console, Page, Place};
 use trestle::app::runs::{Detail, Effect as Runs, Message as Listed, StepsFormat, steps};
 use trestle::app::train::Effect as Train;
 use trestle::app::{Effect, Key, Message, Screen, Size};
@@ -147,16 +147,84 @@ fn runs_are_opened_resumed_and_deleted_after_a_question() {
     );
 }
 
+/// The lines of a console of 120.
+fn console() -> Vec<Line> {
+    let text = |n: u64| match n {
+        77 => "warn  step 77 loss is not finite, skipped".to_owned(),
+        90 => "\u{1b}[31merror\u{1b}[0m step 90 disk full".to_owned(),
+        n => format!(
+            "[rank{}]: step {n} loss {:.3}",
+            n % 2,
+            6.0 - n as f64 / 40.0
+        ),
+    };
+    let line = |n: u64| Line::new(n * 50, n * 50 + 50, text(n).as_bytes());
+    (1..=120).map(line).collect()
+}
+
+/// What the thread would answer to a question.
+fn answer(place: &Place, filter: Filter) -> (Option<Page>, Option<u64>) {
+    let lines: Vec<Line> = console()
+        .into_iter()
+        .filter(|line| filter.lets_through(line))
+        .collect();
+    let found = match place {
+        Place::Step(step) => lines.iter().find(|line| line.step() >= Some(*step)),
+        Place::Match { from, query, .. } => lines
+            .iter()
+            .find(|line| line.offset >= *from && query.is_match(&line.text)),
+        _ => None,
+    };
+    let is_lost = matches!(place, Place::Step(_) | Place::Match { .. }) && found.is_none();
+    let found = found.map(|line| line.offset);
+    let page = Page {
+        lines,
+        begin: 0,
+        end: 6050,
+    };
+    ((!is_lost).then_some(page), found)
+}
+
+/// Answers what was asked of the console.
+fn carry_out(bench: &mut Bench, effects: &[Effect]) {
+    for effect in effects {
+        if let Effect::Logs(Logs::Read {
+            question,
+            place,
+            filter,
+        }) = effect
+        {
+            let (page, found) = answer(place, *filter);
+            bench.send(Message::Logs(Console::Read {
+                run: RUN.into(),
+                question: *question,
+                place: place.clone(),
+                page,
+                found,
+                size: 6050,
+            }));
+        }
+    }
+}
+
+/// Presses a key and answers what it asks.
+fn ask(bench: &mut Bench, keys: &str) {
+    let effects = bench.press(keys);
+    carry_out(bench, &effects);
+}
+
 fn logging(width: u16, height: u16) -> Bench {
     let mut bench = watching(width, height);
-    let lines = (1..=120)
-        .map(|n| match n {
-            77 => "warn  step 77 loss is not finite, skipped".to_owned(),
-            90 => "\u{1b}[31merror\u{1b}[0m step 90 disk full".to_owned(),
-            n => format!("info  step {n} loss {:.3}", 6.0 - f64::from(n) / 40.0),
-        })
-        .collect();
-    bench.send(Message::Logs(Console::Lines(RUN.into(), lines)));
+    let question = bench.state.logs.question;
+    let (page, found) = answer(&Place::End, Filter::default());
+    bench.send(Message::Logs(Console::Read {
+        run: RUN.into(),
+        question,
+        place: Place::End,
+        page,
+        found,
+        size: 6050,
+    }));
     bench.press("6");
     bench
 }
@@ -169,33 +237,72 @@ fn the_console_follows_filters_and_finds() {
     assert_eq!(bench.state.logs.cursor, 119);
     bench.press("/ f i n i t e enter");
     let line = |bench: &Bench| {
-        bench
-            .state
-            .logs
-            .line(bench.state.logs.cursor)
-            .unwrap()
-            .text
-            .clone()
+        let logs = &bench.state.logs;
+        logs.line(logs.cursor).unwrap().text.clone()
     };
     assert_eq!(line(&bench), "warn  step 77 loss is not finite, skipped");
     assert!(!bench.state.logs.follow);
-    bench.press("esc w");
-    assert_eq!(bench.state.logs.shown.len(), 2);
+    ask(&mut bench, "esc w");
+    assert_eq!(bench.state.logs.entries.len(), 2);
     bench.press("G");
     assert_eq!(line(&bench), "error step 90 disk full");
     let effects = bench.press("S");
-    let [Effect::Logs(Logs::Save { text, .. })] = &effects[..] else {
+    let [Effect::Logs(Logs::Save { filter, .. })] = &effects[..] else {
         panic!("{effects:?}")
     };
-    assert_eq!(text.lines().count(), 2);
-    // Its step, in the charts.
+    assert_eq!(filter.level, Level::Warning);
+    // Its step, in the charts, and from there the line again.
     bench.press("c");
     assert_eq!(
         (bench.state.screen, bench.state.train.view.cursor),
         (Screen::Train, Some(90.0))
     );
-    bench.press("enter");
+    ask(&mut bench, "enter");
     assert_eq!(bench.state.screen, Screen::Logs);
+    assert_eq!(line(&bench), "error step 90 disk full");
+    // Errors, then everything again, by rank.
+    ask(&mut bench, "w");
+    ask(&mut bench, "w");
+    ask(&mut bench, "r");
+    assert_eq!(bench.state.logs.filter.rank, Some(0));
+    assert_eq!(bench.state.logs.entries.len(), 59);
+    let text = bench.text();
+    assert!(text.contains("rank 0"), "{text}");
+    ask(&mut bench, "r");
+    assert!(line(&bench).starts_with("[rank1]: "));
+    ask(&mut bench, "r");
+    assert_eq!(bench.state.logs.filter.rank, None);
+}
+
+#[test]
+fn what_is_no_longer_asked_is_not_taken_and_a_new_console_is_read_anew() {
+    let mut bench = logging(120, 36);
+    bench.press("w");
+    let effects = bench.press("w");
+    let before = bench.state.logs.question - 1;
+    let late = |question| {
+        Message::Logs(Console::Read {
+            run: RUN.into(),
+            question,
+            place: Place::End,
+            page: Some(Page::default()),
+            found: None,
+            size: 0,
+        })
+    };
+    bench.send(late(before));
+    assert_eq!(bench.state.logs.entries.len(), 120);
+    carry_out(&mut bench, &effects);
+    assert_eq!(bench.state.logs.entries.len(), 1);
+    let effects = bench.send(Message::Logs(Console::Restarted(RUN.into())));
+    assert!(bench.state.logs.entries.is_empty());
+    assert!(matches!(
+        &effects[..],
+        [Effect::Logs(Logs::Read {
+            place: Place::End,
+            ..
+        })]
+    ));
 }
 
 proptest! {
