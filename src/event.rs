@@ -7,12 +7,14 @@
 mod info;
 pub mod layout;
 mod line;
+mod queue;
 mod record;
 mod request;
 pub mod tensorboard;
 
 pub use info::{Parent, RunInfo, Watched};
 pub use line::{LineError, complete_lines, parse_line, parse_request};
+pub use queue::{JobEntry, JobState, Launched, QueueState};
 pub use record::{
     DepthStep, EXTRAS, Event, MEMORY_TERMS, MemoryTerm, MemoryUse, RankMemory, Record, StepRecord,
     VERSION,

@@ -178,7 +178,7 @@ impl State {
     pub fn needs_ticks(&self) -> bool {
         self.runs
             .iter()
-            .any(|(_, summary)| summary.status.is_live())
+            .any(|(_, summary)| summary.status.is_live() || summary.status == Status::Queued)
     }
 
     /// The rows shown: numbers of runs that match the search, in order.
@@ -292,7 +292,8 @@ impl State {
 
     /// Whether the run under the cursor has ended.
     pub fn has_ended(&self) -> bool {
-        self.selected()
-            .is_some_and(|(_, s)| !s.status.is_live() && s.status != Status::New)
+        self.selected().is_some_and(|(_, s)| {
+            !s.status.is_live() && !matches!(s.status, Status::New | Status::Queued)
+        })
     }
 }

@@ -7,49 +7,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::{Deserialize, Serialize};
-
 use super::BackendError;
-use super::slurm::QueueState;
-
-/// Name of the file.
-pub const JOBS: &str = "jobs.jsonl";
-
-/// A line of the file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Entry {
-    /// A job went into Slurm's queue.
-    Submitted {
-        /// Its number.
-        job: String,
-        /// The profile it was made with.
-        profile: String,
-        /// Milliseconds since the Unix epoch.
-        at_ms: i64,
-    },
-    /// torchrun was started on a machine.
-    Started {
-        /// Its process group there.
-        pid: u32,
-        /// When the machine started that process, in ticks since its boot: a later process of the same number has another value.
-        started: u64,
-        /// The machine.
-        host: String,
-        /// Milliseconds since the Unix epoch.
-        at_ms: i64,
-    },
-    /// A job in another state than before.
-    State {
-        /// Its number.
-        job: String,
-        /// How it fares.
-        #[serde(flatten)]
-        state: QueueState,
-        /// Milliseconds since the Unix epoch.
-        at_ms: i64,
-    },
-}
+use crate::event::JobEntry;
+pub use crate::event::JobEntry as Entry;
+use crate::event::QueueState;
+use crate::event::layout::JOBS;
 
 /// Now, in milliseconds since the Unix epoch.
 pub fn now_ms() -> i64 {
@@ -79,10 +41,7 @@ pub fn note(run: &Path, entry: &Entry) -> Result<(), BackendError> {
 /// All that was noted about `run`, oldest first. Lines that cannot be read are left out.
 pub fn read(run: &Path) -> Vec<Entry> {
     let bytes = fs::read(run.join(JOBS)).unwrap_or_default();
-    String::from_utf8_lossy(&bytes)
-        .lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .collect()
+    JobEntry::lines(&String::from_utf8_lossy(&bytes)).collect()
 }
 
 /// The start that was noted last.

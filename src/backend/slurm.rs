@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::tool::{Answer, ask};
 use super::{BackendError, script};
-pub use reply::{JobState, QueueState};
+pub use crate::event::{JobState, QueueState};
 
 /// How many scripts were tried so far, for their names.
 static TESTS: AtomicU64 = AtomicU64::new(0);

@@ -8,6 +8,7 @@ use thiserror::Error;
 use super::record::{self, Entry};
 use super::slurm::{JobState, QueueState, Slurm};
 use super::{BackendError, script, torchrun};
+use crate::event::{Launched, layout};
 use crate::run::RunDirectory;
 
 /// How long torchrun may take for a last checkpoint.
@@ -78,10 +79,7 @@ pub fn state(folder: &Path, entry: &Entry, slurm: &Slurm) -> QueueState {
 
 /// Notes a state that differs from the one before; what nobody could be asked about is not noted. Says whether it was new.
 pub fn note_change(folder: &Path, entry: &Entry, state: &QueueState) -> Result<bool, BackendError> {
-    let job = match entry {
-        Entry::Submitted { job, .. } | Entry::State { job, .. } => job.clone(),
-        Entry::Started { pid, .. } => pid.to_string(),
-    };
+    let job = entry.job();
     if state.state == JobState::Unreachable
         || record::newest_state(folder, &job).as_ref() == Some(state)
     {
@@ -91,6 +89,19 @@ pub fn note_change(folder: &Path, entry: &Entry, state: &QueueState) -> Result<b
     let at_ms = record::now_ms();
     record::note(folder, &Entry::State { job, state, at_ms })?;
     Ok(true)
+}
+
+/// Asks how the last start of the run at `folder` fares and notes it, unless its end was noted already. `None` if nothing was launched.
+pub fn refresh(folder: &Path, slurm: &Slurm) -> Option<QueueState> {
+    let text = std::fs::read_to_string(folder.join(layout::JOBS)).ok()?;
+    let launched = Launched::of(&text)?;
+    if launched.is_over() {
+        return launched.state;
+    }
+    let now = state(folder, &launched.start, slurm);
+    // What cannot be noted is still known.
+    let _ = note_change(folder, &launched.start, &now);
+    Some(now)
 }
 
 /// Ends the start `entry` of `run`. torchrun is waited for, a job of Slurm is not.

@@ -127,30 +127,10 @@ fn say(
         JobState::Unreachable => Tone::Warning,
         _ => Tone::Dim,
     };
-    let mut text = format!(
-        "{} {}",
-        name(entry),
-        context.out.paint(tone, state.state.words())
-    );
-    if let Some(reason) = &state.reason {
-        let _ = write!(text, " ({reason}");
-        text += &state.limit().map_or(")".to_owned(), |l| format!(": {l})"));
-    }
-    if let Some(nodes) = &state.nodes {
-        let _ = write!(text, " on {nodes}");
-    }
-    match (state.state, &state.start) {
-        (JobState::Pending, Some(start)) => {
-            let _ = write!(text, ", expected to start {start}");
-        }
-        (JobState::Running, Some(start)) => {
-            let _ = write!(text, " since {start}");
-        }
-        _ => {}
-    }
-    if let Some(code) = state.exit_code.filter(|code| *code != 0) {
-        let _ = write!(text, ", exit code {code}");
-    }
+    let words = state.words();
+    let how = state.state.words();
+    let rest = words.strip_prefix(how).unwrap_or_default();
+    let mut text = format!("{} {}{rest}", name(entry), context.out.paint(tone, how));
     if let Some(step) = step {
         let _ = write!(text, ", last checkpoint at step {step}");
     }

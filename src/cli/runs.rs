@@ -1,11 +1,16 @@
 //! Lists runs.
 
+use std::path::Path;
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::arguments::RunsArguments;
 use super::output::Tone;
 use super::{Context, Outcome};
-use crate::event::RunInfo;
+use crate::backend::slurm::Slurm;
+use crate::backend::steer;
+use crate::event::{JobState, RunInfo};
 use crate::run::{self, Status, Summary};
 
 /// A run as `--json` prints it.
@@ -19,6 +24,7 @@ struct Entry<'a> {
 
 pub(super) fn run(arguments: &RunsArguments, context: &Context) -> Outcome {
     let runs = context.runs_dir();
+    ask_queues(&runs);
     let found = run::list(&runs)?;
     if arguments.json {
         let entries: Vec<Entry> = found
@@ -75,6 +81,23 @@ pub(super) fn run(arguments: &RunsArguments, context: &Context) -> Outcome {
     }
     context.out.write(text)?;
     Ok(())
+}
+
+/// Asks how launched runs fare whose end is not known. A Slurm that does not answer is asked once, and not for long.
+fn ask_queues(runs: &Path) {
+    let slurm = Slurm {
+        limit: Duration::from_secs(5),
+        ..Slurm::default()
+    };
+    for (run, summary) in run::list(runs).unwrap_or_default() {
+        let is_open = summary.launched.is_some_and(|launched| !launched.is_over());
+        if is_open {
+            let state = steer::refresh(&run.path, &slurm);
+            if state.is_some_and(|s| s.state == JobState::Unreachable) {
+                return;
+            }
+        }
+    }
 }
 
 /// A count with a decimal unit: `12.3k`.

@@ -12,6 +12,8 @@ pub const EVENTS: &str = "events.jsonl";
 pub const CONTROL: &str = "control.jsonl";
 /// The trainer's standard output and error.
 pub const CONSOLE: &str = "console.log";
+/// What was started for the run beyond this machine's trainer, and how it fared.
+pub const JOBS: &str = "jobs.jsonl";
 /// Held with `flock` by the one trainer of the run; holds its process id.
 pub const LOCK: &str = "lock";
 /// Held by the process that repeats here what another program's files say; only such runs have it.

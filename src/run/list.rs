@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::error::Context;
 use super::{RunDirectory, RunError, Status, Tail, directory, is_live};
-use crate::event::{DepthStep, Event, MemoryUse, Record, layout};
+use crate::event::{DepthStep, Event, JobState, Launched, MemoryUse, QueueState, Record, layout};
 
 /// Version of the cached summary; another one is made anew.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Time constant of the loss average in steps.
 const SMOOTH: f64 = 50.0;
 
@@ -65,6 +65,9 @@ pub struct Summary {
     pub pid: Option<u32>,
     /// Warnings so far.
     pub warnings: u64,
+    /// The last start beyond this machine's trainer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launched: Option<Launched>,
 }
 
 impl Default for Summary {
@@ -94,6 +97,7 @@ impl Default for Summary {
             last_ms: None,
             pid: None,
             warnings: 0,
+            launched: None,
         }
     }
 }
@@ -178,14 +182,50 @@ impl Summary {
         }
     }
 
-    /// Where the run stands, given whether a trainer holds its lock.
+    /// Where the run stands, given whether a trainer holds its lock. Of a job beyond this machine the queue knows, not the lock.
     fn settle(&self, live: bool, is_watched: bool) -> Status {
+        if let Some(launched) = &self.launched {
+            return self.queued(launched.state.as_ref());
+        }
         match (&self.status, live) {
             (Status::Paused, true) => Status::Paused,
             (_, true) => Status::Running,
             (Status::Running | Status::Paused, false) if is_watched => Status::Stale,
             (Status::Running | Status::Paused, false) => Status::Killed,
             (other, false) => other.clone(),
+        }
+    }
+}
+
+impl Summary {
+    /// Where a run stands whose job fares like this; nobody may have asked yet.
+    fn queued(&self, state: Option<&QueueState>) -> Status {
+        let Some(state) = state else {
+            return Status::Queued;
+        };
+        let why = || match (&self.status, state.exit_code) {
+            // Its console says more than the queue.
+            (Status::Failed { error }, _) => error.clone(),
+            (_, Some(code)) => format!("{}, exit code {code}", state.state.words()),
+            _ => state.state.words().to_owned(),
+        };
+        match state.state {
+            JobState::Pending | JobState::Requeued => Status::Queued,
+            JobState::Running | JobState::Completing | JobState::Suspended => Status::Running,
+            JobState::Completed if self.status == Status::Stopped => Status::Stopped,
+            JobState::Completed => Status::Completed,
+            JobState::Cancelled => Status::Stopped,
+            JobState::Vanished => Status::Killed,
+            JobState::Failed
+            | JobState::TimedOut
+            | JobState::Preempted
+            | JobState::NodeFailed
+            | JobState::OutOfMemory => Status::Failed { error: why() },
+            // What was known before stays.
+            JobState::Unreachable | JobState::Other => match &self.status {
+                Status::New => Status::Queued,
+                known => known.clone(),
+            },
         }
     }
 }
@@ -221,6 +261,8 @@ pub fn summary(run: &Path) -> Result<Summary, RunError> {
             store(&cache, &summary);
         }
     }
+    let jobs = fs::read_to_string(run.join(layout::JOBS));
+    summary.launched = jobs.ok().and_then(|text| Launched::of(&text));
     summary.status = summary.settle(live, run.join(layout::MIRROR).exists());
     Ok(summary)
 }

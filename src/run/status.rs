@@ -14,6 +14,8 @@ use crate::event::layout;
 pub enum Status {
     /// No trainer has taken it up yet.
     New,
+    /// A job for it waits in a queue.
+    Queued,
     /// A trainer works on it.
     Running,
     /// A trainer holds it and waits.
@@ -39,10 +41,11 @@ impl Status {
         matches!(self, Self::Running | Self::Paused)
     }
 
-    /// One word: `new`, `running`, `paused`, `done`, `stopped`, `failed`, `killed`, `stale`.
+    /// One word: `new`, `queued`, `running`, `paused`, `done`, `stopped`, `failed`, `killed`, `stale`.
     pub fn word(&self) -> &'static str {
         match self {
             Self::New => "new",
+            Self::Queued => "queued",
             Self::Running => "running",
             Self::Paused => "paused",
             Self::Completed => "done",

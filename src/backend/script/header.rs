@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use crate::backend::shell::{comment, sbatch_path, sbatch_value};
 use crate::backend::{Job, Profile};
+use crate::event::layout;
 
 /// Head of a script for `sbatch`.
 pub(super) fn slurm(
@@ -37,7 +38,7 @@ pub(super) fn slurm(
     }
     let run = sbatch_path(&job.folders.run.to_string_lossy());
     option("chdir", &job.folders.run.to_string_lossy());
-    option("output", &format!("{run}/slurm-%j.out"));
+    option("output", &format!("{run}/{}", layout::CONSOLE));
     option("open-mode", "append");
     option("signal", &format!("B:USR1@{}", profile.checkpoint_seconds));
     text += if profile.requeue || profile.go_on {

@@ -373,6 +373,7 @@ fn mtp(train: &Train, canvas: &mut Canvas, area: Rect) {
 pub(super) fn status_words(status: &Status, theme: &Theme) -> (&'static str, &'static str, Style) {
     match status {
         Status::New => ("○", "new", theme.dim),
+        Status::Queued => ("…", "queued", theme.dim),
         Status::Running => ("●", "running", theme.running),
         Status::Paused => ("‖", "paused", theme.warning),
         Status::Completed => ("✓", "done", theme.ok),

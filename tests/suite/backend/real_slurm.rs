@@ -160,18 +160,7 @@ impl Drop for Cluster {
 
 /// All that the jobs of a run directory printed.
 fn output(job: &Job) -> String {
-    let Ok(entries) = std::fs::read_dir(&job.folders.run) else {
-        return String::new();
-    };
-    entries
-        .filter_map(|entry| {
-            let path = entry.ok()?.path();
-            let name = path.file_name()?.to_str()?;
-            (name.starts_with("slurm-"))
-                .then(|| std::fs::read_to_string(&path).ok())
-                .flatten()
-        })
-        .collect()
+    std::fs::read_to_string(job.folders.run.join("console.log")).unwrap_or_default()
 }
 
 /// One test, since one cluster serves for all of it: starting one takes seconds.

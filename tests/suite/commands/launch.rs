@@ -368,3 +368,61 @@ exit 1",
     );
     assert!(!site.runs().exists());
 }
+
+#[test]
+fn runs_say_how_their_jobs_fare() {
+    let site = Site::with_profile();
+    site.program("sbatch", "[ \"$1\" = --test-only ] || echo 7");
+    site.program("squeue", "echo 'PENDING|Priority||2026-11-25T08:00:00|x'");
+    assert_eq!(site.launch(&[]).0, 0);
+    let run = site.runs().join("qwen35_vl_4b_sft_2gpu_h100_bf16-1");
+    let status = || {
+        let (code, out, said) = site.run(&[
+            "runs",
+            "--json",
+            "--runs",
+            &site.runs().display().to_string(),
+        ]);
+        assert_eq!(code, 0, "{said}");
+        let runs: serde_json::Value = serde_json::from_str(&out).unwrap();
+        runs[0]["status"]["state"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(status(), "queued");
+    // Silence of the daemon changes nothing that was known.
+    site.program(
+        "squeue",
+        "echo 'error: Unable to contact slurm controller' >&2; exit 1",
+    );
+    assert_eq!(status(), "queued");
+    for (word, expected) in [
+        ("RUNNING", "running"),
+        ("REQUEUED", "queued"),
+        ("SUSPENDED", "running"),
+        ("COMPLETING", "running"),
+    ] {
+        site.program(
+            "squeue",
+            &format!("echo '{word}|None|n1|2026-11-25T08:00:00|x'"),
+        );
+        assert_eq!(status(), expected, "{word}");
+    }
+    for (word, expected) in [
+        ("COMPLETED", "completed"),
+        ("CANCELLED by 0", "stopped"),
+        ("TIMEOUT", "failed"),
+        ("OUT_OF_MEMORY", "failed"),
+        ("FAILED", "failed"),
+    ] {
+        // An end is asked for once; what was noted before is forgotten here.
+        let noted = std::fs::read_to_string(run.join("jobs.jsonl")).unwrap();
+        let start = noted.lines().next().unwrap();
+        std::fs::write(run.join("jobs.jsonl"), format!("{start}\n")).unwrap();
+        site.program(
+            "squeue",
+            &format!("echo '{word}|None|n1|2026-11-25T08:00:00|x'"),
+        );
+        assert_eq!(status(), expected, "{word}");
+        site.program("squeue", "echo 'RUNNING|None|n1|2026-11-25T08:00:00|x'");
+        assert_eq!(status(), expected, "{word} is final");
+    }
+}
