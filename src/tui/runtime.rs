@@ -77,7 +77,7 @@ pub(super) fn run(options: Options) -> Result<Farewell, TuiError> {
         urgent: false,
         quit: false,
     };
-    runtime.tick();
+    runtime.tick()?;
     runtime.draw()?;
     if let Some(complaint) = complaint {
         runtime.update(Message::Say(Tone::Bad, complaint))?;
@@ -113,7 +113,7 @@ impl Runtime {
                 None => receiver.recv().map_err(RecvTimeoutError::from),
                 Some(time) => receiver.recv_timeout(time),
             };
-            self.tick();
+            self.tick()?;
             match first {
                 Ok(event) => {
                     self.handle(event)?;
@@ -147,12 +147,15 @@ impl Runtime {
             .map_or(Duration::ZERO, |last| gap.saturating_sub(last.elapsed()))
     }
 
-    fn tick(&mut self) {
+    fn tick(&mut self) -> Result<(), TuiError> {
         let now_ms = self.start.elapsed().as_millis() as u64;
         let wall_ms = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |d| d.as_millis() as i64);
-        app::update(&mut self.state, Message::Tick { now_ms, wall_ms });
+        for effect in app::update(&mut self.state, Message::Tick { now_ms, wall_ms }) {
+            self.carry_out(effect)?;
+        }
+        Ok(())
     }
 
     fn handle(&mut self, event: Event) -> Result<(), TuiError> {

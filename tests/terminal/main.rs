@@ -8,3 +8,4 @@ mod mapping;
 mod recipes;
 mod session;
 mod training;
+mod watch;
