@@ -101,6 +101,7 @@ actions! {
     }
     Scope::On(Screen::Recipes) => {
         Launch ["enter"] "launch" "Opens the launch dialog of the selected recipe.";
+        LaunchBridge ["b"] "launch by Bridge" "Launches the recipe through Megatron-Bridge, with torchrun or in a Slurm cluster.";
         EditRecipe ["E"] "edit" "Opens $EDITOR at the problem or the cursor.";
         ApplyFix ["F"] "fix" "Applies the fix of the selected problem to the file.";
         NewRecipe ["A"] "new from this" "Writes a new recipe that extends the selected one.";
@@ -174,7 +175,8 @@ actions! {
         DifferingKeys ["d"] "differing keys" "Shows only the keys that differ, or all.";
         DiffRunRecipes ["="] "recipe diff" "Shows how the marked runs' recipes differ.";
         CompareMetric ["o"] "metric" "Chooses the compared metric.";
-        ResumeThisRun ["R"] "resume" "Starts a trainer that continues this run.";
+        ResumeThisRun ["R"] "resume" "Starts a trainer that continues this run, or submits its job again.";
+        EndJob ["S"] "stop job" "Stops or cancels the run's job in its queue; asks how.";
         ForkThisRun ["F"] "fork" "Starts a new run from a checkpoint of this one.";
         TagRun ["t"] "tag" "Gives the run a tag.";
         WatchPath ["W"] "watch" "Watches a run that another program trains: its log, its event files, or a folder of either.";

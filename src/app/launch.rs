@@ -1,5 +1,6 @@
 //! Launching: what the dialog asks and what is asked of the runtime.
 
+pub mod bridge;
 mod room;
 
 use std::path::PathBuf;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::base::Fix;
 use crate::event::RequestKind;
 
-use super::launch::LaunchRequest;
+use super::launch::{LaunchRequest, bridge};
 use super::{Action, Key, Screen, Size, Tone, layout, logs, mapping, recipes, runs, train};
 
 /// What lies under the mouse; the view knows and tells.
@@ -58,6 +58,8 @@ pub enum Message {
     Terminate,
     /// A run was created and its trainer started, or why not.
     Launched(Result<PathBuf, String>),
+    /// For the launch dialog of jobs beyond this machine's trainer.
+    Bridge(bridge::Message),
     /// For the Recipes screen.
     Recipes(recipes::Message),
     /// For the Mapping screen.
@@ -125,6 +127,8 @@ pub enum Effect {
     LookAtMachine,
     /// Create a run and start its trainer.
     Launch(LaunchRequest),
+    /// For jobs of Megatron-Bridge.
+    Bridge(bridge::Effect),
     /// Ask a run's trainer for something.
     Request {
         /// The run's folder.

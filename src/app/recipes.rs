@@ -8,6 +8,7 @@ use crate::base::{Diagnostic, Place, Severity};
 use crate::recipe::{self, Megatron, Recipe};
 use crate::telemetry::Sample;
 
+use super::launch::bridge::Looked;
 use super::preview::Preview;
 use super::search::Query;
 
@@ -303,6 +304,8 @@ pub struct State {
     pub wanted: Option<PathBuf>,
     /// The machine when it was last looked at for a launch.
     pub machine: Option<Sample>,
+    /// The job of Megatron-Bridge that was looked at last.
+    pub bridge: Option<Looked>,
 }
 
 impl State {
@@ -321,6 +324,7 @@ impl State {
             saved_ms: None,
             wanted: None,
             machine: None,
+            bridge: None,
         }
     }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::chart::View;
 use super::search::Query;
+use crate::event::Launched;
 use crate::run::series::Metric;
 use crate::run::{History, RunDirectory, Status, Summary};
 
@@ -40,6 +41,15 @@ pub enum Effect {
     List,
     /// Read a run to compare it.
     Read(PathBuf),
+    /// End the job of a run: with a last checkpoint, or at once.
+    EndJob {
+        /// The run's folder.
+        run: PathBuf,
+        /// Whether at once.
+        at_once: bool,
+    },
+    /// Submit the job of a run again.
+    Resubmit(PathBuf),
     /// Move a run to the trash.
     Trash(PathBuf),
     /// Give a run these tags instead of its present ones.
@@ -149,6 +159,8 @@ pub struct State {
     pub scroll: usize,
     /// When the runs were last asked for, on the clock of ticks.
     pub asked_ms: u64,
+    /// A run to select as soon as it is listed.
+    pub wanted: Option<PathBuf>,
 }
 
 impl Default for State {
@@ -169,6 +181,7 @@ impl Default for State {
             focus: Pane::Table,
             scroll: 0,
             asked_ms: 0,
+            wanted: None,
         }
     }
 }
@@ -288,6 +301,11 @@ impl State {
         ranges
             .reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
             .unwrap_or((0.0, 0.0))
+    }
+
+    /// The job of the run under the cursor, if it was launched beyond this machine's trainer.
+    pub fn job(&self) -> Option<&Launched> {
+        self.selected()?.1.launched.as_ref()
     }
 
     /// Whether the run under the cursor has ended.

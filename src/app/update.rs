@@ -56,6 +56,7 @@ fn take(state: &mut State, message: Message) -> Vec<Effect> {
             state.say(Tone::Bad, why);
             vec![]
         }
+        Message::Bridge(message) => recipes::bridge::message(state, message),
         Message::Recipes(message) => recipes::message(state, message),
         Message::Mapping(message) => mapping::message(state, message),
         Message::Layout(message) => layout::message(state, message),

@@ -1,9 +1,11 @@
 //! Work for the outside world: files, processes, runs. Whatever may take time runs on the worker and answers with messages.
 
+mod bridge;
 mod foreign;
 mod layout;
 mod logs;
 mod mapping;
+mod queue;
 mod recipes;
 mod runs;
 mod train;
@@ -34,6 +36,8 @@ pub(super) struct Outside {
     watcher: Option<Watcher>,
     /// What follows runs that other programs train.
     foreign: foreign::Follower,
+    /// Launched runs that are followed.
+    followed: queue::Followed,
     /// What follows the watched run.
     train: train::Follower,
     /// What follows the watched run's console.
@@ -62,6 +66,7 @@ impl Outside {
             runs,
             runs_folder: state.runs_folder.clone(),
             foreign: foreign::Follower::default(),
+            followed: queue::Followed::default(),
             train: train::Follower::default(),
             logs: logs::Follower::default(),
             mapping: mapping::Threads::default(),
@@ -83,6 +88,7 @@ impl Outside {
             Effect::ReplaceFile { path, text } => recipes::replace_file(self, path, text),
             Effect::LookAtMachine => recipes::look(self),
             Effect::Launch(request) => recipes::launch(self, request),
+            Effect::Bridge(effect) => bridge::carry_out(self, effect),
             Effect::Request { run, kind } => {
                 self.worker.run(move || {
                     let asked = run::open(&run).and_then(|run| run::request(&run, kind));

@@ -1,5 +1,6 @@
 //! Screens drawn into memory: snapshots of text and styles, and keys that must never panic.
 
+mod bridge;
 mod engine;
 mod fixture;
 mod frame;

@@ -1,5 +1,6 @@
 //! What happens on the Recipes screen.
 
+pub(super) mod bridge;
 mod diff;
 pub mod live;
 
@@ -31,6 +32,7 @@ pub fn unavailable(state: &State, action: Action) -> Option<String> {
     let Some(entry) = recipes.selected() else {
         return match action {
             Action::Launch
+            | Action::LaunchBridge
             | Action::EditRecipe
             | Action::ApplyFix
             | Action::NewRecipe
@@ -50,13 +52,13 @@ pub fn unavailable(state: &State, action: Action) -> Option<String> {
                 return None;
             }
             let checked = entry.checked.as_ref();
+            // Errors of its plan can be accepted by name in the dialog.
+            if checked.is_some_and(|checked| checked.megatron.is_some()) {
+                return None;
+            }
             let errors = checked.map_or(0, super::super::recipes::Checked::errors);
-            let megatron = checked.is_some_and(|checked| checked.megatron.is_some());
             Some(match (&entry.unreadable, errors) {
                 (Some(why), _) => why.clone(),
-                (None, 0) if megatron => {
-                    "for Megatron-Bridge: this version checks it and does not start it".into()
-                }
                 (None, 0) => "the recipe is not validated yet".into(),
                 (None, 1) => "the recipe has an error".into(),
                 (None, n) => format!("the recipe has {n} errors"),
@@ -75,6 +77,7 @@ pub fn unavailable(state: &State, action: Action) -> Option<String> {
         Action::NextProblem | Action::PreviousProblem if recipes.selected_problem().is_none() => {
             Some("the recipe has no problem".into())
         }
+        Action::LaunchBridge => bridge::unavailable(state),
         Action::DiffRecipes => diff::unavailable(state),
         Action::ApplyLive => live::unavailable(state),
         Action::Export => Some("nothing to export here".into()),
@@ -89,6 +92,8 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
             jump(state);
             state.recipes.focus = Pane::Source;
         }
+        Action::LaunchBridge => return bridge::open(state),
+        Action::Launch | Action::Open if is_for_bridge(state) => return bridge::open(state),
         Action::Launch | Action::Open => {
             // What was free at the last launch says nothing about now.
             state.recipes.machine = None;
@@ -139,6 +144,12 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         _ => return step(state, action),
     }
     vec![]
+}
+
+/// Whether the selected recipe is one for Megatron-Bridge.
+fn is_for_bridge(state: &State) -> bool {
+    let checked = state.recipes.selected().and_then(|e| e.checked.as_ref());
+    checked.is_some_and(|checked| checked.megatron.is_some())
 }
 
 /// The present filter.
@@ -202,13 +213,17 @@ pub fn accept(state: &mut State, form: &Form) -> Result<Vec<Effect>, String> {
             state.recipes.wanted = Some(path.clone());
             Ok(vec![Effect::CreateFile { path, text }])
         }
+        Purpose::Screen(_, launch::bridge::ABOUT, _) => bridge::accept(state, form),
         Purpose::Screen(..) => Ok(vec![]),
     }
 }
 
 /// An answer of a choice of the screen was chosen.
 pub fn choose(state: &mut State, purpose: &Purpose, answer: usize) -> Vec<Effect> {
-    live::choose(state, purpose, answer)
+    match purpose {
+        Purpose::Screen(_, launch::bridge::ABOUT, _) => bridge::choose(state, answer),
+        _ => live::choose(state, purpose, answer),
+    }
 }
 
 /// Takes up what the outside world tells.

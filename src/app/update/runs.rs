@@ -9,6 +9,7 @@ use crate::app::runs::{Effect as Runs, Message, Pane};
 use crate::app::search::Query;
 use crate::app::train::{Effect as Train, metrics_of};
 use crate::app::{Action, Dialog, Effect, Scope, Screen, State, Tone, list};
+use crate::event::Launched;
 use crate::run::series::Metric;
 
 pub use files::{export_form, read_export};
@@ -41,7 +42,21 @@ pub fn unavailable(state: &State, action: Action) -> Option<String> {
     }
     let is_live = selected.is_some_and(|(_, summary)| summary.status.is_live());
     let is_watched = selected.is_some_and(|(run, _)| run.info.watched.is_some());
+    if let Some(job) = state.runs.job() {
+        match action {
+            Action::ResumeThisRun | Action::DeleteRun if !job.is_over() => {
+                return Some("its job is not over: S stops it".into());
+            }
+            Action::EndJob if job.is_over() => return Some("its job is over".into()),
+            Action::ResumeThisRun | Action::DeleteRun | Action::EndJob => return None,
+            Action::ForkThisRun => {
+                return Some("its checkpoints are Megatron's: launch a recipe with weights".into());
+            }
+            _ => {}
+        }
+    }
     match action {
+        Action::EndJob => Some("it has no job in a queue".into()),
         Action::ResumeThisRun | Action::ForkThisRun if is_watched => {
             Some("another program trains it".into())
         }
@@ -97,6 +112,13 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
             state.runs.metric = metrics[(at + 1) % metrics.len()];
         }
         Action::DiffRunRecipes => show_difference(state),
+        Action::ResumeThisRun if state.runs.job().is_some() => {
+            state.say(Tone::Neutral, format!("submitting {id} again"));
+            return vec![Effect::Runs(Runs::Resubmit(path))];
+        }
+        Action::EndJob => state
+            .dialogs
+            .push(Dialog::Choice(end_choice(state, &id, path))),
         Action::ResumeThisRun => {
             state.screen = Screen::Train;
             let mut effects = super::train::open(state, path.clone());
@@ -182,6 +204,26 @@ fn compared_metrics(state: &State) -> Vec<Metric> {
         }
     }
     metrics
+}
+
+/// How to end the job under the cursor.
+fn end_choice(state: &State, id: &str, path: PathBuf) -> Choice {
+    let words = state.runs.job().map(Launched::words).unwrap_or_default();
+    Choice {
+        title: format!("Stop the job of {id}"),
+        notes: vec![Note::new(Tone::Neutral, words)],
+        answers: vec![
+            Answer::new('n', "let it go on", ""),
+            Answer::new('s', "save and stop", "a last checkpoint, then the end"),
+            Answer::new(
+                'c',
+                "cancel",
+                "now; steps since its last checkpoint are lost",
+            ),
+        ],
+        selected: 0,
+        purpose: Purpose::Screen(Screen::Runs, "end job", path),
+    }
 }
 
 /// Reads what is compared and was not read yet.
@@ -283,6 +325,13 @@ pub fn choose(state: &mut State, purpose: &Purpose, answer: usize) -> Vec<Effect
             state.runs.marked.remove(run);
             vec![Effect::Runs(Runs::Trash(run.clone()))]
         }
+        Purpose::Screen(_, "end job", run) if answer > 0 => {
+            state.say(Tone::Neutral, "asked; its state follows");
+            vec![Effect::Runs(Runs::EndJob {
+                run: run.clone(),
+                at_once: answer == 2,
+            })]
+        }
         _ => vec![],
     }
 }
@@ -291,7 +340,14 @@ pub fn choose(state: &mut State, purpose: &Purpose, answer: usize) -> Vec<Effect
 pub fn message(state: &mut State, message: Message) -> Vec<Effect> {
     match message {
         Message::Listed(runs) => {
-            let selected = state.runs.selected().map(|(run, _)| run.path.clone());
+            let wanted = state.runs.wanted.take();
+            let is_listed = |path: &PathBuf| runs.iter().any(|(run, _)| run.path == *path);
+            if !wanted.as_ref().is_none_or(is_listed) {
+                state.runs.wanted.clone_from(&wanted);
+            }
+            let selected = wanted
+                .filter(is_listed)
+                .or_else(|| state.runs.selected().map(|(run, _)| run.path.clone()));
             // What was read of a run that went on since is old.
             for (run, summary) in &runs {
                 let before = state.runs.runs.iter().find(|(r, _)| r.path == run.path);

@@ -58,9 +58,24 @@ pub struct News {
 impl Mirror {
     /// Opens the run at `path` and makes its directory in `cache`.
     pub fn open(path: &Path, cache: &Path, options: Options) -> Result<Self, ForeignError> {
-        let sources = Sources::find(path)?;
         let root = fs::canonicalize(path).map_err(io("read", path))?;
         let folder = cache.join(id(&root));
+        Self::begin(path, folder, options, Some(&root))
+    }
+
+    /// Opens a run that was launched from here: what its console says becomes its own `events.jsonl`.
+    pub fn of_run(run: &Path, options: Options) -> Result<Self, ForeignError> {
+        Self::begin(&run.join(layout::CONSOLE), run.to_owned(), options, None)
+    }
+
+    /// Reads the source at `path` into `folder`, which is described as a run made of `root` unless it is one already.
+    fn begin(
+        path: &Path,
+        folder: PathBuf,
+        options: Options,
+        root: Option<&Path>,
+    ) -> Result<Self, ForeignError> {
+        let sources = Sources::find(path)?;
         fs::create_dir_all(&folder).map_err(io("create", &folder))?;
         let writer = OpenOptions::new()
             .create(true)
@@ -90,7 +105,10 @@ impl Mirror {
             is_stalled: false,
         };
         if is_ours {
-            mirror.build(&root, &kept)?;
+            if let Some(root) = root {
+                mirror.describe(root, &kept)?;
+            }
+            mirror.build()?;
         }
         Ok(mirror)
     }
@@ -154,7 +172,7 @@ impl Mirror {
     }
 
     /// Reads all there is and writes the directory.
-    fn build(&mut self, root: &Path, options: &Options) -> Result<(), ForeignError> {
+    fn build(&mut self) -> Result<(), ForeignError> {
         let temporary = self.folder.join("events.jsonl.new");
         self.events = Some(File::create(&temporary).map_err(io("create", &temporary))?);
         if self.sources.paths().count() == 1 {
@@ -195,7 +213,6 @@ impl Mirror {
             let limit = run::patience(self.translator.gap_ms());
             self.settle(quiet.is_some_and(|q| q > limit))?;
         }
-        self.describe(root, options)?;
         let events = self.folder.join(layout::EVENTS);
         fs::rename(&temporary, &events).map_err(io("rename", &temporary))?;
         self.hold();

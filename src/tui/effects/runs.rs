@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::{Outside, train};
+use super::{Outside, queue, train};
 use crate::app::runs::{Detail, Effect, Message as Runs, StepsFormat, steps};
 use crate::app::{Message, Tone};
 use crate::event::Event;
@@ -16,9 +16,13 @@ pub(super) fn carry_out(outside: &mut Outside, effect: Effect) {
     match effect {
         Effect::List => {
             let foreign = outside.foreign.started();
+            let followed = outside.followed.clone();
+            let mailbox = outside.mailbox.clone();
             outside.worker.run(move || {
-                Some(match run::list(&runs) {
+                let folder = &runs;
+                Some(match run::list(folder) {
                     Ok(runs) => {
+                        queue::follow(&runs, folder, &followed, &mailbox);
                         foreign.listed(runs.iter().map(|(run, _)| run));
                         Message::Runs(Runs::Listed(runs))
                     }
@@ -44,6 +48,8 @@ pub(super) fn carry_out(outside: &mut Outside, effect: Effect) {
             let detail = read(&path);
             Some(Message::Runs(Runs::Read(path, Box::new(detail))))
         }),
+        Effect::EndJob { run, at_once } => queue::end(outside, run, at_once),
+        Effect::Resubmit(run) => queue::resubmit(outside, run),
         Effect::Trash(path) => outside.worker.run(move || {
             Some(match trash(&path) {
                 Ok(()) => Message::Runs(Runs::Listed(run::list(&runs).unwrap_or_default())),

@@ -19,7 +19,9 @@ use crate::tui::widgets::number::{Unit, duration, grouped, short};
 /// Draws the screen.
 pub(super) fn draw(state: &State, canvas: &mut Canvas, area: Rect) {
     let focus = state.runs.focus;
-    let rows = (state.runs.runs.len() as u16 + 3).clamp(6, (area.height / 2).max(6));
+    let jobs = state.runs.runs.iter().filter(|(_, s)| s.launched.is_some());
+    let rows = (state.runs.runs.len() as u16 + 3 + u16::from(jobs.count() > 0))
+        .clamp(6, (area.height / 2).max(6));
     match room(state) {
         Room::One => pane(state, canvas, area, focus),
         Room::Two => {
@@ -149,12 +151,23 @@ fn table(state: &State, canvas: &mut Canvas, area: Rect) {
         let _ = write!(heading, " {name:>width$}");
     }
     canvas.line(inner, 0, Span::styled(heading, theme.dim));
-    let body = Rect::new(
+    let mut body = Rect::new(
         inner.x,
         inner.y + 1,
         inner.width,
         inner.height.saturating_sub(1),
     );
+    // What its queue says of the run under the cursor, below the table.
+    if let Some(job) = runs.job().filter(|_| body.height > 1) {
+        body.height -= 1;
+        let keys = if job.is_over() {
+            "R submits it again"
+        } else {
+            "S stops it"
+        };
+        let line = format!("    {}; {keys}", job.words());
+        canvas.line(inner, body.height + 1, Span::styled(line, theme.dim));
+    }
     let first = list::offset(runs.cursor, rows.len(), usize::from(body.height));
     for (at, &i) in rows
         .iter()

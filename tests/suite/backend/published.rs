@@ -355,3 +355,40 @@ fn shellcheck_passes_every_published_recipe_on_both_places() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}");
 }
+
+/// What a launched run's console says becomes its own events; who it is stays as it was.
+#[test]
+fn the_console_of_a_launched_run_is_its_history() {
+    use trestle::backend::foreign::{Mirror, Options};
+    use trestle::run::{self, CreateRun};
+    let folder = tempfile::tempdir().unwrap();
+    let new = CreateRun {
+        name: "sft".to_owned(),
+        recipe_toml: "# the recipe\n".to_owned(),
+        ..CreateRun::default()
+    };
+    let run = run::create(folder.path(), new).unwrap();
+    let line = |step: u64| {
+        format!(
+            " [2026-08-22 10:00:{step:02}] iteration {step:8}/    1000 | consumed samples: {:12} | elapsed time per iteration (ms): 1000.0 | learning rate: 1.000000E-05 | global batch size:    32 | lm loss: {:.6E} | loss scale: 1.0 | grad norm: 1.000 | number of skipped iterations:   0 | number of nan iterations:   0 |\n",
+            step * 32,
+            3.0 - step as f64 * 0.1,
+        )
+    };
+    let console = run.path.join("console.log");
+    std::fs::write(&console, (1..=3).map(line).collect::<String>()).unwrap();
+    let mut mirror = Mirror::of_run(&run.path, Options::default()).unwrap();
+    let mut text = std::fs::read_to_string(&console).unwrap();
+    text.extend((4..=5).map(line));
+    std::fs::write(&console, text).unwrap();
+    mirror.poll().unwrap();
+    mirror.settle(true).unwrap();
+    let summary = run::summary(&run.path).unwrap();
+    assert_eq!(summary.step, 5);
+    assert!((summary.loss.unwrap() - 2.5).abs() < 1e-6);
+    assert_eq!(run::open(&run.path).unwrap().info, run.info);
+    assert_eq!(
+        std::fs::read_to_string(run.path.join("recipe.toml")).unwrap(),
+        "# the recipe\n"
+    );
+}

@@ -286,8 +286,18 @@ fn a_recipe_with_errors_cannot_be_launched() {
 }
 
 #[test]
-fn a_recipe_for_megatron_bridge_says_what_it_is_and_is_not_launched() {
-    let mut bench = Bench::new(120, 36);
+fn a_recipe_for_megatron_bridge_says_what_it_is() {
+    let bench = for_bridge(120, 36);
+    let text = bench.text();
+    for said in ["qwen35_vl_2b_peft_1gpu", "world 1 = tp1 pp1 dp1"] {
+        assert!(text.contains(said), "{text}");
+    }
+    assert!(!text.contains("no valid revision"), "{text}");
+}
+
+/// The screen with a published recipe for Megatron-Bridge under the cursor.
+pub(super) fn for_bridge(width: u16, height: u16) -> Bench {
+    let mut bench = Bench::new(width, height);
     select(&mut bench, "broken.toml");
     let path = bench.state.recipes.selected().unwrap().path.clone();
     let published = Path::new("recipes/megatron/qwen35_vl_2b_peft_1gpu_h100_bf16.toml");
@@ -301,13 +311,7 @@ fn a_recipe_for_megatron_bridge_says_what_it_is_and_is_not_launched() {
     };
     let outcome = Outcome::read(path.clone(), &read);
     bench.send(Message::Recipes(Recipes::Checked(Box::new(outcome))));
-    assert!(bench.press("enter").is_empty());
-    assert!(bench.state.dialogs.is_empty());
-    let text = bench.text();
-    for said in ["for Megatron-Bridge", "world 1 = tp1 pp1 dp1"] {
-        assert!(text.contains(said), "{text}");
-    }
-    assert!(!text.contains("no valid revision"), "{text}");
+    bench
 }
 
 #[test]
