@@ -23,9 +23,9 @@ mod stage;
 mod whole;
 
 pub use cost::{
-    LinkKind, ModuleFlops, Routing, StageTime, StepTime, Traffic, Weights, job_flops, job_memory,
-    layer_weights, mtp_weights, stage_memory, stage_weights, step_time, tflops_per_gpu, traffic,
-    trained_weights, vision_flops, vision_weights,
+    Counted, LinkKind, ModuleFlops, Routing, StageTime, StepTime, Theoretical, Traffic, Weights,
+    job_flops, job_memory, layer_weights, mtp_weights, stage_memory, stage_weights, step_time,
+    tflops_per_gpu, theoretical, traffic, trained_weights, vision_flops, vision_weights,
 };
 pub use degrees::{Axis, Coordinates, Degrees, lcm};
 pub use grid::{GridError, Group, MOST_RANKS, RankGrid};

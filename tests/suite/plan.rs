@@ -8,3 +8,4 @@ mod pipeline;
 mod problem;
 mod rule;
 mod stage;
+mod theoretical;
