@@ -9,7 +9,8 @@ use crate::cli::arguments::PlanArguments;
 use crate::cli::output::{Output, Tone};
 use crate::cli::{Context, Outcome};
 use crate::plan::{
-    Degrees, Found, Group, Job, Machine, MegatronRecompute, MemoryEstimate, Plan, Problem,
+    Counted, Degrees, Found, Group, Job, Machine, MegatronRecompute, MemoryEstimate, Plan, Problem,
+    theoretical,
 };
 
 /// `tp 2 cp 1 ep 8 etp 1 dp 4 pp 2 vpp 1`.
@@ -105,6 +106,7 @@ pub(super) fn plan(
         context.out.json(&json!({
             "machine": machine, "gpus": job.gpus, "degrees": degrees_json(&job.degrees),
             "problems": plan.problems, "memory": memory, "flops": plan.flops,
+            "theoretical": theoretical_json(job),
             "time": plan.time, "rank": rank,
         }))?;
         return Ok(());
@@ -147,9 +149,44 @@ pub(super) fn plan(
         let _ = writeln!(text, "  {:<24} {:>10}", "total", stage.total);
         text += &traffic(plan, stage.stage, out);
     }
+    text += &theoretical_lines(job, out);
     text += &step(plan, out);
     out.write(text)?;
     Ok(())
+}
+
+/// What Megatron's log will say of memory, by the same formula.
+fn theoretical_lines(job: &Job, out: &Output) -> String {
+    let heading = out.paint(Tone::Heading, "what Megatron's log says of memory");
+    let mut text = format!("\n{heading}\n");
+    for line in theoretical(job, Counted::Modules).lines() {
+        let _ = writeln!(text, "  {line}");
+    }
+    let core = theoretical(job, Counted::Attention);
+    let _ = writeln!(
+        text,
+        "  {}",
+        out.paint(
+            Tone::Dim,
+            format!(
+                "Megatron Core 0.19, which takes every layer for softmax attention, says weight and optimizer={:.2} MB",
+                core.weights_and_optimizer / f64::from(1 << 20)
+            )
+        )
+    );
+    text
+}
+
+fn theoretical_json(job: &Job) -> Value {
+    let counted = |counted| {
+        let told = theoretical(job, counted);
+        json!({
+            "dense": told.dense, "routed": told.routed, "shard_dense": told.shard_dense,
+            "shard_routed": told.shard_routed, "weights_and_optimizer": told.weights_and_optimizer,
+            "activations": told.activations,
+        })
+    };
+    json!({ "modules": counted(Counted::Modules), "attention": counted(Counted::Attention) })
 }
 
 fn groups(plan: &Plan, rank: usize, out: &Output) -> String {
