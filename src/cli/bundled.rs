@@ -28,3 +28,12 @@ pub(super) fn install() -> io::Result<PathBuf> {
     }
     Ok(folder)
 }
+
+/// The folder of the published recipes of Megatron-Bridge: a clone's, else the one that is installed.
+pub(super) fn published() -> io::Result<PathBuf> {
+    let clone = Path::new("recipes/megatron");
+    if clone.is_dir() {
+        return Ok(clone.into());
+    }
+    Ok(install()?.join("megatron"))
+}

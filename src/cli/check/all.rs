@@ -6,12 +6,10 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::base::{Place, Severity};
-use crate::cli::{Context, Exit, Failure, OrExit, Outcome};
+use crate::cli::output::Tone;
+use crate::cli::{Context, Exit, Failure, OrExit, Outcome, bundled};
 use crate::plan::{self, Fix, Job};
 use crate::recipe::{self, Loaded, Megatron, load};
-
-/// Where the recipes lie, seen from a clone.
-const FOLDER: &str = "recipes/megatron";
 
 /// A recipe and what is wrong with it.
 #[derive(Serialize)]
@@ -36,14 +34,12 @@ struct Said {
 }
 
 pub(super) fn run(json: bool, context: &Context) -> Outcome {
-    let rows = rows(Path::new(FOLDER))?;
+    let rows = rows(&bundled::published()?)?;
     let stuck = rows.iter().filter(|row| !row.can_start).count();
     if json {
         context.out.json(&rows)?;
     } else {
-        for row in &rows {
-            context.out.write(text(row))?;
-        }
+        context.out.write(table(&rows, context))?;
         let all = rows.len();
         context.out.line(format_args!(
             "{all} recipes: {} can start, {stuck} cannot",
@@ -55,9 +51,7 @@ pub(super) fn run(json: bool, context: &Context) -> Outcome {
 
 fn rows(folder: &Path) -> Result<Vec<Row>, Failure> {
     let listed = fs::read_dir(folder).map_err(|error| {
-        Exit::Usage
-            .because(format!("{} cannot be listed: {error}", folder.display()))
-            .hint("run it in a clone, where the published recipes lie")
+        Exit::Usage.because(format!("{} cannot be listed: {error}", folder.display()))
     })?;
     let mut paths = Vec::new();
     for entry in listed {
@@ -142,29 +136,70 @@ fn starts(job: &Job) -> bool {
     problems.iter().all(|p| p.severity != Severity::Error)
 }
 
-fn text(row: &Row) -> String {
-    use std::fmt::Write;
-    let counts: Vec<String> = row.starts_on.iter().map(ToString::to_string).collect();
-    let counts = match &counts[..] {
-        [] => "on no GPU count".into(),
-        counts => format!("on {} GPUs", counts.join(", ")),
+/// One line a recipe: whether it can start, on which counts, and what stops it with the smallest change that lets it start.
+fn table(rows: &[Row], context: &Context) -> String {
+    let head = ["recipe", "GPUs", "verdict", "starts unchanged on"];
+    let cells: Vec<[String; 4]> = rows
+        .iter()
+        .map(|row| {
+            let verdict = if row.can_start {
+                "can start"
+            } else {
+                "cannot start"
+            };
+            [
+                row.name.clone(),
+                row.gpus.to_string(),
+                verdict.into(),
+                counts(&row.starts_on),
+            ]
+        })
+        .collect();
+    let width = |column: usize| {
+        let widths = cells.iter().map(|cells| cells[column].len());
+        widths.max().unwrap_or(0).max(head[column].len())
     };
-    let verdict = if row.can_start {
-        "can start"
-    } else {
-        "cannot start"
+    let widths = [width(0), width(1), width(2), width(3)];
+    let line = |cells: [&str; 4], tone: Tone, last: &str| {
+        let [name, gpus, verdict, counts] = widths;
+        let verdict = context.out.paint(tone, format!("{:verdict$}", cells[2]));
+        let line = format!(
+            "{:name$}  {:>gpus$}  {verdict}  {:counts$}  {last}",
+            cells[0], cells[1], cells[3]
+        );
+        format!("{}\n", line.trim_end())
     };
-    let mut text = format!(
-        "{}: {verdict} on {} GPUs; starts unchanged {counts}\n",
-        row.name, row.gpus
-    );
-    for problem in &row.problems {
-        if problem.severity == Severity::Error {
-            let _ = writeln!(text, "  error[{}]: {}", problem.code, problem.reason);
-            if let Some(fix) = problem.fixes.first() {
-                let _ = writeln!(text, "    smallest change: {}", recipe::change(fix));
-            }
-        }
+    let mut text = line(head, Tone::Heading, "reason, and the smallest change");
+    for (row, cells) in rows.iter().zip(&cells) {
+        let [name, gpus, verdict, counts] = cells;
+        let tone = if row.can_start {
+            Tone::Good
+        } else {
+            Tone::Error
+        };
+        let stops = row
+            .problems
+            .iter()
+            .filter(|problem| problem.severity == Severity::Error)
+            .map(|problem| match problem.fixes.first() {
+                Some(fix) => format!("{}; {}", problem.reason, recipe::change(fix)),
+                None => problem.reason.clone(),
+            });
+        let stops: Vec<String> = stops.collect();
+        text += &line([name, gpus, verdict, counts], tone, &stops.join(" | "));
     }
     text
+}
+
+/// Counts of GPUs; of many, those at the ends.
+fn counts(counts: &[usize]) -> String {
+    let words = |counts: &[usize]| {
+        let words: Vec<String> = counts.iter().map(ToString::to_string).collect();
+        words.join(", ")
+    };
+    match counts {
+        [] => "none".into(),
+        [first, second, _, _, .., last] => format!("{}, .. {last}", words(&[*first, *second])),
+        few => words(few),
+    }
 }

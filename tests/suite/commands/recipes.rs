@@ -187,6 +187,35 @@ fn check_all_lists_every_published_recipe_and_what_stops_it() {
     let text = std::fs::read_to_string(path).unwrap();
     let bytes = |end: &str| problem["span"]["span"][end].as_u64().unwrap() as usize;
     assert_eq!(&text[bytes("start")..bytes("end")], "32");
+    // What the issue asks of every object.
+    for row in rows {
+        assert!(row["name"].is_string() && row["path"].is_string());
+        for problem in row["problems"].as_array().unwrap() {
+            for part in ["code", "severity", "span", "reason", "fixes"] {
+                assert!(!problem[part].is_null(), "{part} of {problem}");
+            }
+        }
+        let errors = row["problems"].as_array().unwrap().iter();
+        let stops = errors.filter(|p| p["severity"] == "error");
+        assert_eq!(row["can_start"] == false, stops.count() > 0, "{row}");
+    }
+}
+
+#[test]
+fn check_all_is_one_table() {
+    let output = trestle(&["check", "--all"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 38);
+    let column = lines[0].find("verdict").unwrap();
+    let verdicts = lines[1..37].iter().map(|line| &line[column..]);
+    let stuck = verdicts.filter(|rest| rest.starts_with("cannot start"));
+    assert_eq!(stuck.count(), 10);
+    assert_eq!(lines[37], "36 recipes: 26 can start, 10 cannot");
+    let row = lines
+        .iter()
+        .find(|line| line.contains("397b_a17b_sft_128gpu"));
+    assert!(row.unwrap().ends_with("train.global_batch_size = 64"));
 }
 
 #[test]
