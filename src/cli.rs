@@ -32,6 +32,7 @@ mod output;
 mod plan;
 mod probe;
 mod progress;
+mod recipes;
 mod resume;
 mod runs;
 mod show;
@@ -110,6 +111,7 @@ fn dispatch(arguments: Arguments, context: &Context) -> Outcome {
         Command::Check(a) => check::run(&a, context),
         Command::Show(a) => show::run(&a, context),
         Command::Keys(a) => keys::run(&a, context),
+        Command::Recipes(a) => recipes::run(&a, context),
         Command::Data(a) => data::run(&a, context),
         Command::Train(a) => train::run(&a, context),
         Command::Trainer(a) => trainer::run(&a, context),

@@ -28,7 +28,9 @@ pub use change::{Change, apply_live, diff, diff_recipes, parse_live};
 pub use edit::{EditError, edit};
 pub use key::{Fallback, KEYS, Key, Kind, find as find_key};
 pub use load::{Loaded, load};
-pub use megatron::{Megatron, key_of, options, overrides, settings};
+pub use megatron::{
+    Imported, Known, Megatron, Published, from_yaml, key_of, options, overrides, settings, to_yaml,
+};
 pub use overlay::{Loader, Located};
 pub use print::to_toml;
 pub use resolved::{

@@ -5,6 +5,7 @@ mod bridge;
 mod convert;
 mod launch;
 mod plan;
+mod recipes;
 mod watch;
 
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ pub(super) use convert::{
 };
 pub(super) use launch::{JobArguments, LaunchArguments, Place as LaunchPlace};
 pub(super) use plan::PlanArguments;
+pub(super) use recipes::{ExportRecipe, ImportRecipe, RecipesAction, RecipesArguments};
 pub(super) use watch::WatchArguments;
 
 /// The terminal workbench for people who train Qwen3.5-class models.
@@ -79,6 +81,7 @@ pub(super) enum Command {
     Check(CheckArguments),
     Show(ShowArguments),
     Keys(KeysArguments),
+    Recipes(RecipesArguments),
     Data(DataArguments),
     Train(TrainArguments),
     #[command(hide = true)]

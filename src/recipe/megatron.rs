@@ -7,6 +7,7 @@ mod job;
 mod option;
 mod overrides;
 mod resolve;
+mod yaml;
 
 use super::flat::Values;
 use super::key::KEYS;
@@ -18,6 +19,7 @@ use crate::spec::ModelConfig;
 pub use option::{key_of, options};
 pub use overrides::{overrides, settings};
 pub(super) use resolve::resolve;
+pub use yaml::{Imported, Known, Published, from_yaml, to_yaml};
 
 /// A resolved recipe for Megatron-Bridge.
 #[derive(Debug, Clone, PartialEq)]

@@ -126,7 +126,7 @@ impl fmt::Display for Value {
                     if bare {
                         f.write_str(key)?;
                     } else {
-                        quoted(key).fmt(f)?;
+                        quoted_key(key).fmt(f)?;
                     }
                     write!(f, " = {item}")?;
                 }
@@ -139,6 +139,12 @@ impl fmt::Display for Value {
 /// A string in TOML's quotes.
 fn quoted(text: &str) -> toml::Value {
     toml::Value::String(text.into())
+}
+
+/// A key in TOML's quotes, which have no line breaks in them; JSON escapes as TOML does, but for the last character of ASCII.
+fn quoted_key(text: &str) -> String {
+    let json = serde_json::Value::from(text).to_string();
+    json.replace('\u{7f}', "\\u007F")
 }
 
 #[cfg(test)]
@@ -157,6 +163,7 @@ mod tests {
             Value::String("a \"b\"\n\\c\u{1}".into()),
             Value::List(vec![Value::Integer(1), Value::String(String::new())]),
             Value::Table(vec![("a b".into(), Value::Integer(1))]),
+            Value::Table(vec![("\n\"\\\u{7f}".into(), Value::Integer(1))]),
         ];
         for value in values {
             let text = value.to_string();

@@ -9,6 +9,7 @@ mod inspect;
 mod launch;
 mod map;
 mod recipes;
+mod yaml;
 
 use std::path::Path;
 use std::process::{Command, Output};

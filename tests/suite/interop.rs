@@ -1,5 +1,6 @@
 //! Python packages that read what we write, for the tests that ask them.
 
+mod bridge;
 mod transformers;
 
 use std::path::{Path, PathBuf};

@@ -6,6 +6,7 @@ mod live;
 mod overlay;
 mod properties;
 pub(crate) mod published;
+mod yaml;
 
 use std::collections::BTreeMap;
 use std::io;

@@ -7,9 +7,16 @@ use super::{Megatron, options};
 type Setting = (String, Option<Value>);
 
 /// Every option that a recipe sets, in the order of keys: what it says in keys, then `megatron.unset` and `megatron.overrides`.
+///
+/// The MTP depth is the model's: where upstream's recipe writes 1 and the model has another depth, that is an option, and without MTP its loss has
+/// no scale.
 pub fn settings(recipe: &Megatron) -> Vec<Setting> {
     let mut settings = Vec::new();
+    let depth = recipe.model.text.mtp_num_hidden_layers;
     for (key, value) in recipe.said() {
+        if key.path == "mtp.loss_scale" && depth == 0 {
+            continue;
+        }
         let value = match (key.path, value) {
             // Bridge calls "no interleaving" null.
             ("parallel.vpp", Value::Integer(1)) => None,
@@ -28,6 +35,11 @@ pub fn settings(recipe: &Megatron) -> Vec<Setting> {
         for option in options(key.path) {
             settings.push((option.into(), value.clone()));
         }
+    }
+    let is_hard_coded = recipe.text("megatron.mtp_depth") == Some("recipe");
+    if is_hard_coded && depth != 1 && recipe.get("model.mtp_num_hidden_layers").is_none() {
+        let depth = (depth > 0).then(|| Value::count(depth));
+        settings.push(("model.mtp_num_layers".into(), depth));
     }
     if recipe.get("megatron.checkpoints") == Some(&Value::Boolean(false))
         && recipe.get("megatron.checkpoint.save").is_none()
