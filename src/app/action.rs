@@ -135,15 +135,25 @@ actions! {
         HighlightDp ["d"] "highlight dp" "Colours the data-parallel groups.";
         HighlightEp ["e"] "highlight ep" "Colours the expert-parallel groups.";
         RankOrder ["o"] "rank order" "Cycles the order of axes in rank numbers.";
-        AxisMore ["+"] "more" "Doubles the highlighted axis, as a scratch change.";
-        AxisLess ["-"] "less" "Halves the highlighted axis, as a scratch change.";
+        NextKnob ["a"] "what to change" "Chooses the next thing that + and - change: every degree, batch sizes, GPUs, machine.";
+        KnobMicroBatch ["m"] "micro batch" "Lets + and - change the micro-batch.";
+        KnobGlobalBatch ["b"] "global batch" "Lets + and - change the global batch.";
+        KnobGpus ["w"] "GPUs" "Lets + and - change the number of GPUs, the world.";
+        AxisMore ["+"] "more" "Doubles what was chosen, as a scratch change.";
+        AxisLess ["-"] "less" "Halves what was chosen, as a scratch change.";
+        TypeValue ["#"] "type a value" "Asks for the value of what was chosen, as a scratch change.";
+        CycleRecompute ["u"] "recompute" "Cycles recompute: nothing, whole layers, parts; as a scratch change.";
         ResetLayout ["r"] "reset" "Forgets scratch changes.";
         MoreMicrobatches ["]"] "more microbatches" "Adds a microbatch, as a scratch change.";
         FewerMicrobatches ["["] "fewer microbatches" "Takes a microbatch away, as a scratch change.";
         MoreStages ["}"] "more virtual stages" "Adds a virtual stage, as a scratch change.";
         FewerStages ["{"] "fewer virtual stages" "Takes a virtual stage away, as a scratch change.";
-        SwitchSchedule ["s"] "schedule" "Switches the pipeline schedule.";
-        WriteLayout ["W"] "write" "Writes scratch changes to the recipe.";
+        SwitchSchedule ["s"] "schedule" "Switches between 1F1B and the interleaved schedule, as a scratch change.";
+        MendProblem ["i"] "mend" "Makes the smallest change that mends the problem under the cursor, as a scratch change.";
+        MarkLayout ["space"] "mark" "Marks this layout; what follows is compared with it.";
+        CompareLayouts ["="] "compare" "Shows the marked layout beside this one, with the differences.";
+        FitLayouts ["f"] "fit" "Searches for the layouts that would do best on these GPUs; enter takes one.";
+        WriteLayout ["W"] "write" "Writes scratch changes to the recipe's file, comments kept.";
     }
     Scope::On(Screen::Train) => {
         PanLeft ["H"] "pan left" "Moves the charts' window back by half.";

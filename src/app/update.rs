@@ -23,6 +23,7 @@ pub fn update(state: &mut State, message: Message) -> Vec<Effect> {
     state.dirty = true;
     let effects = take(state, message);
     mapping::refresh(state);
+    layout::refresh(state);
     effects
 }
 
@@ -158,7 +159,7 @@ pub fn unavailable(state: &State, action: Action) -> Option<String> {
         return Some(format!("on the {} screen", screen.title()));
     }
     match action {
-        Action::GoLayout if state.selected_recipe().is_none() => {
+        Action::GoLayout if super::layout::subject(state).is_none() => {
             Some("no valid recipe is selected".into())
         }
         Action::NextMatch | Action::PreviousMatch if !has_query(state) => {

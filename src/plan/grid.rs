@@ -305,6 +305,19 @@ impl RankGrid {
             .product()
     }
 
+    /// The first and the last rank of `rank`'s group of a kind.
+    pub fn extent(&self, group: Group, rank: usize) -> (usize, usize) {
+        let (numbering, axes) = group.axes();
+        let strides = self.strides(numbering).into_iter();
+        strides.filter(|(axis, ..)| axes.contains(axis)).fold(
+            (rank, rank),
+            |(first, last), (_, size, stride)| {
+                let at = rank / stride % size;
+                (first - at * stride, last + (size - 1 - at) * stride)
+            },
+        )
+    }
+
     /// The ranks of `rank`'s group of a kind, ascending, itself included.
     pub fn members(&self, group: Group, rank: usize) -> Vec<usize> {
         let (numbering, axes) = group.axes();

@@ -114,6 +114,11 @@ pub(super) fn job_stages(job: &Job) -> Result<Vec<super::Stage>, PipelineError> 
     )
 }
 
+/// The errors, their fixes neither tried nor sorted: quicker than [`problems`].
+pub fn errors(job: &Job) -> Vec<Problem> {
+    mend::errors(job)
+}
+
 /// The first error, without fixes; for searches that look at many jobs.
 pub(super) fn first_error(job: &Job) -> Option<Problem> {
     mend::errors(job).into_iter().next()

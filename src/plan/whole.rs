@@ -3,7 +3,8 @@
 use super::cost::{ModuleFlops, Routing, StepTime, job_flops, job_memory, step_time};
 use super::problem::job_stages;
 use super::{
-    GridError, Job, Machine, MemoryEstimate, PipelineError, Problem, RankGrid, Stage, problems,
+    GridError, Job, Machine, MemoryEstimate, PipelineError, Problem, RankGrid, Stage, errors,
+    problems,
 };
 use crate::base::Bytes;
 use thiserror::Error;
@@ -51,7 +52,11 @@ impl Plan {
 
 /// The plan of a job on a machine. A job that cannot start has one too, as long as its sizes make ranks and stages.
 pub fn plan(job: &Job, machine: &Machine) -> Result<Plan, PlanError> {
-    let problems = problems(job);
+    plan_with(job, machine, problems(job))
+}
+
+/// The plan of a job whose `problems` are known.
+pub fn plan_with(job: &Job, machine: &Machine, problems: Vec<Problem>) -> Result<Plan, PlanError> {
     if let Some(range) = problems.iter().find(|problem| problem.code == "range") {
         return Err(PlanError::Range(range.message.clone()));
     }
@@ -67,5 +72,32 @@ pub fn plan(job: &Job, machine: &Machine) -> Result<Plan, PlanError> {
         time: step_time(job, &stages, &grid, machine),
         stages,
         problems,
+    })
+}
+
+/// A job's plan in a few numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outline {
+    /// Errors that keep it from starting.
+    pub errors: usize,
+    /// What the fullest rank holds.
+    pub fullest: Bytes,
+    /// Time of a step.
+    pub time: StepTime,
+}
+
+/// A job's plan in a few numbers, without the search for what would mend its problems; none where [`plan`] fails.
+pub fn outline(job: &Job, machine: &Machine) -> Option<Outline> {
+    let errors = errors(job);
+    if errors.iter().any(|problem| problem.code == "range") {
+        return None;
+    }
+    let grid = RankGrid::ordered(job.degrees, job.megatron.rank_order).ok()?;
+    let stages = job_stages(job).ok()?;
+    let memory = job_memory(job, Routing::Balanced).ok()?;
+    Some(Outline {
+        errors: errors.len(),
+        fullest: memory.iter().map(|stage| stage.total).max()?,
+        time: step_time(job, &stages, &grid, machine),
     })
 }

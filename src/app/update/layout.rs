@@ -1,91 +1,102 @@
 //! What happens on the Layout screen.
 
+mod change;
+mod file;
+
 use crate::app::dialog::{Form, Purpose};
-use crate::app::layout::{Message, Pane, Scratch, plan};
+use crate::app::layout::{
+    Effect as Work, Knob, Mark, Message, Pane, Search, View, blocks, refresh as make,
+};
 use crate::app::search::Query;
 use crate::app::{Action, Effect, Screen, State, Tone, list, recipes};
 use crate::base::Diagnostic;
-use crate::plan::{Axis, Degrees};
-
-/// Largest degree that the screen tries out.
-const LARGEST: usize = 1024;
+use crate::plan::Constraints;
 
 /// Actions of the status line.
 pub const HINTS: &[Action] = &[
-    Action::HighlightTp,
-    Action::HighlightPp,
-    Action::HighlightCp,
-    Action::HighlightDp,
-    Action::HighlightEp,
     Action::AxisMore,
     Action::AxisLess,
+    Action::NextKnob,
+    Action::CycleRecompute,
+    Action::FitLayouts,
+    Action::MarkLayout,
+    Action::CompareLayouts,
+    Action::WriteLayout,
     Action::ResetLayout,
-    Action::GoRecipes,
 ];
 
-/// Why an action cannot run now.
-pub fn unavailable(state: &State, action: Action) -> Option<String> {
-    let Some(plan) = plan(state) else {
-        return match action {
-            Action::AxisMore
+/// What can be done without a recipe.
+fn needs_view(action: Action) -> bool {
+    matches!(
+        action,
+        Action::AxisMore
             | Action::AxisLess
+            | Action::TypeValue
+            | Action::CycleRecompute
             | Action::MoreMicrobatches
             | Action::FewerMicrobatches
             | Action::MoreStages
             | Action::FewerStages
-            | Action::ResetLayout => Some("no valid recipe is selected".into()),
-            _ => later(action),
-        };
-    };
-    let axis = state.layout.axis;
-    let is_one = |what: &str, n: usize| (n == 1).then(|| format!("{what} is 1 already"));
-    match action {
-        Action::AxisMore if plan.degrees.of(axis) >= LARGEST => {
-            Some(format!("{axis} is {} already", plan.degrees.of(axis)))
-        }
-        Action::AxisLess => is_one(axis.name(), plan.degrees.of(axis)),
-        Action::FewerMicrobatches => is_one("the number of micro-batches", plan.micro_batches()),
-        Action::FewerStages => is_one("vpp", plan.degrees.vpp),
-        Action::ResetLayout if !plan.is_scratch => Some("nothing is changed".into()),
-        _ => later(action),
-    }
+            | Action::SwitchSchedule
+            | Action::MendProblem
+            | Action::MarkLayout
+            | Action::CompareLayouts
+            | Action::FitLayouts
+            | Action::RankOrder
+            | Action::ResetLayout
+            | Action::WriteLayout
+            | Action::Export
+            | Action::Copy
+    )
 }
 
-/// What this version does not do yet.
-fn later(action: Action) -> Option<String> {
+/// Why an action cannot run now.
+pub fn unavailable(state: &State, action: Action) -> Option<String> {
+    let Some(view) = &state.layout.view else {
+        return needs_view(action).then(|| "no valid recipe is selected".into());
+    };
     match action {
-        Action::RankOrder => Some("other rank orders are not in this version".into()),
-        Action::SwitchSchedule => Some("the schedule is not in this version".into()),
-        Action::WriteLayout => {
-            Some("writing to the recipe is not in this version; E on Recipes edits it".into())
+        Action::ResetLayout if !view.is_scratch => Some("nothing is changed".into()),
+        Action::CompareLayouts if state.layout.mark.is_none() => {
+            let key = state.keymap.key(Action::MarkLayout);
+            Some(format!("no layout is marked; {key} marks this one"))
         }
-        Action::Export | Action::Copy => Some("nothing to take along here".into()),
-        _ => None,
+        Action::WriteLayout => file::cannot_write(view),
+        _ => change::cannot(&state.layout, view, action),
     }
 }
 
 /// Carries out an action of the screen.
 pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
     match action {
-        Action::HighlightTp => state.layout.axis = Axis::Tp,
-        Action::HighlightPp => state.layout.axis = Axis::Pp,
-        Action::HighlightCp => state.layout.axis = Axis::Cp,
-        Action::HighlightDp => state.layout.axis = Axis::Dp,
-        Action::HighlightEp => state.layout.axis = Axis::Ep,
-        Action::AxisMore => axis(state, |degree| 2 * degree),
-        Action::AxisLess => axis(state, |degree| degree.div_ceil(2)),
-        Action::MoreMicrobatches => change(state, |scratch| scratch.micro_batches += 1),
-        Action::FewerMicrobatches => change(state, |scratch| scratch.micro_batches -= 1),
-        Action::MoreStages => change(state, |scratch| scratch.degrees.vpp += 1),
-        Action::FewerStages => change(state, |scratch| scratch.degrees.vpp -= 1),
-        Action::ResetLayout => {
-            state.layout.scratch = None;
-            clamp(state);
+        Action::HighlightTp => choose_knob(state, Knob::Tp),
+        Action::HighlightPp => choose_knob(state, Knob::Pp),
+        Action::HighlightCp => choose_knob(state, Knob::Cp),
+        Action::HighlightDp => choose_knob(state, Knob::Dp),
+        Action::HighlightEp => choose_knob(state, Knob::Ep),
+        Action::KnobMicroBatch => choose_knob(state, Knob::MicroBatch),
+        Action::KnobGlobalBatch => choose_knob(state, Knob::GlobalBatch),
+        Action::KnobGpus => choose_knob(state, Knob::Gpus),
+        Action::NextKnob => {
+            let at = Knob::ALL.iter().position(|&k| k == state.layout.knob);
+            let next = at.map_or(0, |at| (at + 1) % Knob::ALL.len());
+            choose_knob(state, Knob::ALL[next]);
         }
+        Action::TypeValue => file::ask_value(state),
+        Action::MarkLayout => mark(state),
+        Action::CompareLayouts => focus(state, Pane::Compare),
+        Action::FitLayouts => {
+            focus(state, Pane::Fit);
+            return search_layouts(state);
+        }
+        Action::WriteLayout => return file::write(state),
+        Action::Export => file::ask_export(state),
+        Action::Copy => return file::copy(state),
         Action::NextPane => turn(state, 1),
         Action::PreviousPane => turn(state, Pane::ALL.len() - 1),
-        Action::Back => state.layout.focus = Pane::Grid,
-        Action::Open if state.layout.focus == Pane::Rules => jump(state),
+        Action::Back => back(state),
+        Action::Open => open(state),
+        _ if change::act(state, action) => {}
         _ => step(state, action),
     }
     vec![]
@@ -104,13 +115,16 @@ pub fn search(state: &mut State, Query { text, .. }: Query) -> Vec<Effect> {
     vec![]
 }
 
-/// A click in a pane, on a rank or rule of it.
+/// A click in a pane, on a rank or row of it.
 pub fn click(state: &mut State, pane: usize, row: Option<usize>) -> Vec<Effect> {
     if let Some(&pane) = Pane::ALL.get(pane) {
-        state.layout.focus = pane;
+        focus(state, pane);
+        let screen = &mut state.layout;
         match (pane, row) {
-            (Pane::Grid, Some(rank)) => state.layout.rank = rank,
-            (Pane::Rules, Some(rule)) => state.layout.rule = rule,
+            (Pane::Grid, Some(rank)) => screen.rank = rank,
+            (Pane::Traffic, Some(row)) => screen.traffic = row,
+            (Pane::Fit, Some(row)) => screen.candidate = row,
+            (Pane::Problems, Some(row)) => screen.problem = row,
             _ => {}
         }
         clamp(state);
@@ -118,130 +132,296 @@ pub fn click(state: &mut State, pane: usize, row: Option<usize>) -> Vec<Effect> 
     vec![]
 }
 
-/// A form of the screen was filled in; there are none.
-pub fn accept(_state: &mut State, _form: &Form) -> Result<Vec<Effect>, String> {
-    Ok(vec![])
+/// A form of the screen was filled in.
+pub fn accept(state: &mut State, form: &Form) -> Result<Vec<Effect>, String> {
+    file::accept(state, form)
 }
 
-/// An answer of a choice of the screen was chosen; there are none.
-pub fn choose(_state: &mut State, _purpose: &Purpose, _answer: usize) -> Vec<Effect> {
-    vec![]
+/// An answer of a choice of the screen was chosen.
+pub fn choose(state: &mut State, purpose: &Purpose, answer: usize) -> Vec<Effect> {
+    file::choose(state, purpose, answer)
 }
 
 /// Takes up what the outside world tells.
-pub fn message(_state: &mut State, message: Message) -> Vec<Effect> {
-    match message {}
+pub fn message(state: &mut State, message: Message) -> Vec<Effect> {
+    match message {
+        Message::Found(search, found) => {
+            let asked = state.layout.searching.as_ref();
+            if asked.is_some_and(|asked| asked.is_like(&search)) {
+                state.layout.searching = None;
+            }
+            state.layout.candidate = 0;
+            state.layout.found = Some((search, found));
+            vec![]
+        }
+        Message::Written(path) => {
+            state.say(Tone::Good, format!("wrote {}", path.display()));
+            vec![Effect::CheckRecipe(path)]
+        }
+    }
 }
 
-/// From a broken rule to the recipe's problem about the same key.
-fn jump(state: &mut State) {
-    let Some(plan) = plan(state) else {
-        return;
-    };
-    let rules = plan.rules();
-    let Some(violation) = rules
-        .get(state.layout.rule)
-        .and_then(|r| r.violation.as_ref())
-    else {
-        return;
-    };
-    let checked = state
-        .recipes
-        .selected()
-        .and_then(|entry| entry.checked.as_ref());
-    let problem = checked.and_then(|checked| {
-        let about = |problem: &Diagnostic| problem.key.as_deref() == Some(violation.key);
-        checked.problems.iter().position(about)
-    });
-    match problem {
-        Some(problem) => {
-            state.recipes.problem_cursor = problem;
-            state.recipes.focus = recipes::Pane::Problems;
-            state.screen = Screen::Recipes;
-        }
-        None => state.say(
-            Tone::Neutral,
-            format!("{} is not in the recipe", violation.key),
-        ),
+/// Makes the view again if this screen is shown and something changed.
+pub(super) fn refresh(state: &mut State) {
+    if state.screen == Screen::Layout {
+        make(state);
+        clamp(state);
+    }
+}
+
+fn choose_knob(state: &mut State, knob: Knob) {
+    state.layout.knob = knob;
+    if let Some(axis) = knob.axis() {
+        state.layout.axis = axis;
+    }
+}
+
+fn focus(state: &mut State, pane: Pane) {
+    state.layout.focus = pane;
+    if Pane::TABS.contains(&pane) {
+        state.layout.tab = pane;
     }
 }
 
 fn turn(state: &mut State, by: usize) {
-    let at = state.layout.focus as usize + by;
-    state.layout.focus = Pane::ALL[at % Pane::ALL.len()];
+    let at = Pane::ALL.iter().position(|&p| p == state.layout.focus);
+    let next = (at.unwrap_or(0) + by) % Pane::ALL.len();
+    focus(state, Pane::ALL[next]);
+}
+
+fn mark(state: &mut State) {
+    let Some(view) = &state.layout.view else {
+        return;
+    };
+    let name = view.subject.path.file_name().unwrap_or_default();
+    let recipe = name.to_string_lossy().into_owned();
+    let text = format!("marked {}", view.figures.degrees);
+    state.layout.mark = Some(Mark {
+        recipe,
+        figures: view.figures.clone(),
+    });
+    state.layout.tab = Pane::Compare;
+    state.say(Tone::Neutral, text);
+}
+
+/// Searches for layouts, unless what was found last answers.
+fn search_layouts(state: &mut State) -> Vec<Effect> {
+    let Some(view) = &state.layout.view else {
+        return vec![];
+    };
+    let search = Box::new(Search {
+        job: view.job.clone(),
+        gpus: view.job.gpus,
+        machine: view.machine,
+        constraints: Constraints::default(),
+    });
+    let is_known = |other: Option<&Search>| other.is_some_and(|other| other.is_like(&search));
+    let found = state.layout.found.as_ref().map(|(search, _)| &**search);
+    if is_known(found) || is_known(state.layout.searching.as_deref()) {
+        return vec![];
+    }
+    state.layout.searching = Some(search.clone());
+    vec![Effect::Layout(Work::Fit(search))]
+}
+
+/// One level back: out of a block, out of the enlarged timeline, to the grid.
+fn back(state: &mut State) {
+    let depth = shown_depth(state);
+    let screen = &mut state.layout;
+    match screen.focus {
+        Pane::Grid => screen.depth = depth.saturating_sub(1),
+        Pane::Timeline if screen.zoom.is_some() => screen.zoom = None,
+        _ => screen.focus = Pane::Grid,
+    }
+}
+
+/// How many blocks are really entered.
+fn shown_depth(state: &State) -> usize {
+    let screen = &state.layout;
+    screen
+        .view
+        .as_ref()
+        .and_then(|view| view.grid())
+        .map_or(0, |grid| {
+            let column = blocks::column(grid, screen.rank);
+            blocks::blocks(grid.degrees(), column, screen.depth).depth
+        })
+}
+
+fn open(state: &mut State) {
+    match state.layout.focus {
+        Pane::Grid => {
+            // Deeper than there is to go is not counted.
+            state.layout.depth = shown_depth(state) + 1;
+            state.layout.depth = shown_depth(state);
+        }
+        Pane::Timeline => {
+            let zoom = &mut state.layout.zoom;
+            *zoom = if zoom.is_some() { None } else { Some(0) };
+        }
+        Pane::Problems => jump(state),
+        Pane::Fit => change::take_candidate(state),
+        Pane::Traffic | Pane::Compare | Pane::Memory => {}
+    }
+}
+
+/// From a problem to the recipe's, where it stands in the file.
+fn jump(state: &mut State) {
+    let Some(view) = &state.layout.view else {
+        return;
+    };
+    let Some(problem) = view.problems.get(state.layout.problem) else {
+        return;
+    };
+    let keys: Vec<&str> = problem
+        .fixes
+        .iter()
+        .map(|fix| crate::recipe::key_of_fix(&fix.key))
+        .collect();
+    let checked = state
+        .recipes
+        .selected()
+        .and_then(|entry| entry.checked.as_ref());
+    let found = checked.and_then(|checked| {
+        let same = |d: &Diagnostic| d.message == problem.message;
+        let about = |d: &Diagnostic| d.key.as_deref().is_some_and(|key| keys.contains(&key));
+        let list = &checked.problems;
+        let same = list.iter().position(same);
+        same.or_else(|| list.iter().position(about))
+    });
+    if let Some(at) = found {
+        state.recipes.problem_cursor = at;
+        state.recipes.focus = recipes::Pane::Problems;
+        state.screen = Screen::Recipes;
+    } else {
+        let text = format!("{} is not a problem of the recipe itself", problem.code);
+        state.say(Tone::Neutral, text);
+    }
 }
 
 fn step(state: &mut State, action: Action) {
-    let Some(plan) = plan(state) else {
+    let half_page = state.half_page();
+    let Some(view) = &state.layout.view else {
         return;
     };
-    let half_page = state.half_page();
-    match state.layout.focus {
+    let screen = &state.layout;
+    let rows = rows(state, view);
+    let cursor = match screen.focus {
         Pane::Grid => {
-            let world = plan.degrees.world_size();
-            state.layout.rank = next_rank(state.layout.rank, &plan.degrees, world, action);
-        }
-        Pane::Rules => {
-            let len = plan.rules().len();
-            if let Some(rule) = list::moved(state.layout.rule, len, action, half_page) {
-                state.layout.rule = rule;
+            if let Some(rank) = next_rank(view, screen.rank, screen.depth, action) {
+                state.layout.rank = rank;
             }
+            return;
         }
-        Pane::Memory => {
-            if let Some(scroll) = list::moved(state.layout.scroll, 64, action, half_page) {
-                state.layout.scroll = scroll;
-            }
+        Pane::Timeline => {
+            let last = view.quanta();
+            pan(&mut state.layout.zoom, action, last);
+            return;
         }
+        Pane::Traffic => screen.traffic,
+        Pane::Compare => screen.compare,
+        Pane::Fit => screen.candidate,
+        Pane::Memory => screen.scroll,
+        Pane::Problems => screen.problem,
+    };
+    let Some(moved) = list::moved(cursor, rows, action, half_page) else {
+        return;
+    };
+    let screen = &mut state.layout;
+    match screen.focus {
+        Pane::Traffic => screen.traffic = moved,
+        Pane::Compare => screen.compare = moved,
+        Pane::Fit => screen.candidate = moved,
+        Pane::Memory => screen.scroll = moved,
+        Pane::Problems => screen.problem = moved,
+        Pane::Grid | Pane::Timeline => {}
     }
-    clamp(state);
 }
 
-/// Left and right go through a stage, up and down through the stages.
-fn next_rank(rank: usize, degrees: &Degrees, world: usize, action: Action) -> usize {
-    let stage = world / degrees.pp.max(1);
-    let last = world.saturating_sub(1);
-    match action {
-        Action::MoveLeft => rank.saturating_sub(1),
-        Action::MoveRight => (rank + 1).min(last),
-        Action::MoveUp | Action::HalfPageUp | Action::PageUp => {
-            rank.checked_sub(stage).unwrap_or(rank)
-        }
-        Action::MoveDown | Action::HalfPageDown | Action::PageDown if rank + stage <= last => {
-            rank + stage
-        }
+/// Rows of the focused pane.
+fn rows(state: &State, view: &View) -> usize {
+    let screen = &state.layout;
+    match screen.focus {
+        Pane::Traffic => traffic_rows(state, view),
+        Pane::Compare => view.figures.rows.len() + 8,
+        Pane::Fit => found_rows(state),
+        Pane::Memory => 64,
+        Pane::Problems => view.problems.len() + view.held.len(),
+        Pane::Grid | Pane::Timeline => 0,
+    }
+}
+
+fn traffic_rows(state: &State, view: &View) -> usize {
+    let stage = view.stage_of(state.layout.rank);
+    let stages = view.plan.as_ref().ok().map(|plan| &plan.time.stages);
+    stages
+        .and_then(|stages| stages.get(stage))
+        .map_or(0, |stage| stage.traffic.len())
+}
+
+fn found_rows(state: &State) -> usize {
+    let found = state.layout.found.as_ref();
+    found.map_or(0, |(_, found)| found.best.len())
+}
+
+/// Left and right move the window of the enlarged timeline.
+fn pan(zoom: &mut Option<usize>, action: Action, last: usize) {
+    const STEP: usize = 2;
+    const PAGE: usize = 12;
+    let Some(at) = zoom else {
+        return;
+    };
+    *at = match action {
+        Action::MoveLeft => at.saturating_sub(STEP),
+        Action::MoveRight => *at + STEP,
+        Action::PageUp | Action::HalfPageUp => at.saturating_sub(PAGE),
+        Action::PageDown | Action::HalfPageDown => *at + PAGE,
         Action::Top => 0,
         Action::Bottom => last,
-        _ => rank,
+        _ => *at,
     }
+    .min(last);
+}
+
+/// Left and right go through a stage by cells, up and down through the stages.
+fn next_rank(view: &View, rank: usize, depth: usize, action: Action) -> Option<usize> {
+    let grid = view.grid()?;
+    let pp = grid.coordinates(rank).pp;
+    let column = blocks::column(grid, rank);
+    let shown = blocks::blocks(grid.degrees(), column, depth);
+    let (first, last) = (shown.first, shown.first + shown.len - 1);
+    let stages = grid.degrees().pp;
+    let (pp, column) = match action {
+        Action::MoveLeft if column >= first + shown.each => (pp, column - shown.each),
+        Action::MoveRight if column + shown.each <= last => (pp, column + shown.each),
+        Action::MoveRight => (pp, last.max(column)),
+        Action::MoveLeft => (pp, first.min(column)),
+        Action::MoveUp => (pp.saturating_sub(1), column),
+        Action::MoveDown => ((pp + 1).min(stages - 1), column),
+        Action::HalfPageUp | Action::PageUp => (pp.saturating_sub(4), column),
+        Action::HalfPageDown | Action::PageDown => ((pp + 4).min(stages - 1), column),
+        Action::Top => (0, first),
+        Action::Bottom => (stages - 1, last),
+        _ => return None,
+    };
+    Some(blocks::rank_at(grid, pp, column))
 }
 
 fn clamp(state: &mut State) {
-    if let Some(plan) = plan(state) {
-        let (world, rules) = (plan.degrees.world_size(), plan.rules().len());
-        state.layout.rank = state.layout.rank.min(world.saturating_sub(1));
-        state.layout.rule = state.layout.rule.min(rules.saturating_sub(1));
-    }
-}
-
-fn axis(state: &mut State, new: impl Fn(usize) -> usize) {
-    let axis = state.layout.axis;
-    change(state, |scratch| {
-        let degree = new(scratch.degrees.of(axis));
-        scratch.degrees = scratch.degrees.with(axis, degree);
-    });
-}
-
-/// Changes the scratch layout, which begins as what is shown.
-fn change(state: &mut State, change: impl Fn(&mut Scratch)) {
-    let (Some(plan), Some(entry)) = (plan(state), state.recipes.selected()) else {
+    let Some(view) = &state.layout.view else {
         return;
     };
-    let mut scratch = Scratch {
-        recipe: entry.path.clone(),
-        degrees: plan.degrees,
-        micro_batches: plan.micro_batches(),
-    };
-    change(&mut scratch);
-    state.layout.scratch = Some(scratch);
-    clamp(state);
+    let world = view.world_size();
+    let problems = view.problems.len() + view.held.len();
+    let traffic = traffic_rows(state, view);
+    let found = found_rows(state);
+    let screen = &mut state.layout;
+    for (cursor, rows) in [
+        (&mut screen.rank, world),
+        (&mut screen.problem, problems),
+        (&mut screen.traffic, traffic),
+        (&mut screen.candidate, found),
+    ] {
+        *cursor = (*cursor).min(rows.saturating_sub(1));
+    }
 }

@@ -61,9 +61,8 @@ pub fn traffic(job: &Job, stage: &Stage, grid: &RankGrid, machine: &Machine) -> 
         if ranks < 2 || bytes < 1.0 {
             return;
         }
-        let members = grid.members(group, first);
-        let home = first / domain;
-        let (link, kind) = if members.iter().all(|rank| rank / domain == home) {
+        let (least, most) = grid.extent(group, first);
+        let (link, kind) = if least / domain == most / domain {
             (&machine.nvlink, LinkKind::NvLink)
         } else {
             (&machine.infiniband, LinkKind::Infiniband)

@@ -103,7 +103,7 @@ pub(super) fn replace_file(outside: &Outside, path: PathBuf, text: String) {
 }
 
 /// Writes a file so that a reader sees the old text or the new one.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
+pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(".trestle-tmp");
     let temporary = path.with_file_name(name);
