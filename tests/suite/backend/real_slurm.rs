@@ -169,6 +169,7 @@ fn jobs_are_followed_to_every_kind_of_end() {
     let Some(cluster) = Cluster::start() else {
         return;
     };
+    the_program_does_all_of_it(&cluster);
     completes(&cluster);
     fails(&cluster);
     is_stopped_with_a_checkpoint_and_submitted_again(&cluster);
@@ -178,6 +179,82 @@ fn jobs_are_followed_to_every_kind_of_end() {
     reaches_its_time_limit(&cluster);
     vanishes(&cluster);
     survives_a_silent_controller(&cluster);
+}
+
+/// A published recipe from the command line: launched, listed, stopped with a checkpoint, submitted again, cancelled.
+fn the_program_does_all_of_it(cluster: &Cluster) {
+    let runs = cluster.folder.path().join("runs").display().to_string();
+    let config = cluster.folder.path().join("config");
+    std::fs::create_dir_all(config.join("trestle")).unwrap();
+    let profile = format!(
+        "[test]\nbridge = {:?}\npython = [\"python3\"]\npartition = \"test\"\ngpus_per_node = 2\nrequest_gpus = false\ntime_limit = \"00:10:00\"\n",
+        cluster
+            .profile
+            .bridge
+            .as_ref()
+            .unwrap()
+            .display()
+            .to_string()
+    );
+    std::fs::write(config.join("trestle/profiles.toml"), profile).unwrap();
+    let program = |words: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_trestle"))
+            .args(words)
+            .args(["--json", "--runs", &runs])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .env("XDG_CONFIG_HOME", &config)
+            .env("TRESTLE_NO_TORCH", "1")
+            .envs(cluster.slurm.environment.iter().map(|(k, v)| (k, v)))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let wrong = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{words:?}: {said}{wrong}");
+        serde_json::from_str::<serde_json::Value>(&said).unwrap_or_default()
+    };
+    let until = |what: &str, done: &dyn Fn(&serde_json::Value) -> bool| {
+        let begin = Instant::now();
+        loop {
+            let job = program(&["job", "last"]);
+            if done(&job) {
+                return job;
+            }
+            assert!(begin.elapsed() < Duration::from_secs(90), "{what}: {job}");
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    };
+    let started = program(&[
+        "launch",
+        "recipes/megatron/qwen35_vl_4b_sft_2gpu_h100_bf16.toml",
+        "--on",
+        "slurm",
+        "--set",
+        "train.steps=1000000",
+        "--accept",
+        "weights",
+        "--accept",
+        "free-space",
+    ]);
+    let run = PathBuf::from(started["path"].as_str().unwrap());
+    let console = || std::fs::read_to_string(run.join("console.log")).unwrap_or_default();
+    until("at work", &|_| {
+        let said = console();
+        said.contains("step 2") && said.contains("rank 1 world")
+    });
+    let listed = program(&["runs"]);
+    assert_eq!(listed[0]["status"]["state"], "running", "{listed}");
+    program(&["job", "last", "--stop"]);
+    let job = until("its end", &|job| job["is_final"] == true);
+    let step = job["last_checkpoint"].as_u64().expect("a last checkpoint");
+    assert!(step >= 2, "{job}");
+    program(&["job", "last", "--resubmit"]);
+    until("resumed", &|_| {
+        console().contains(&format!("rank 0 from step {step}"))
+    });
+    program(&["job", "last", "--cancel"]);
+    let job = until("cancelled", &|job| job["is_final"] == true);
+    assert_eq!(job["state"]["state"], "cancelled", "{job}");
+    assert_eq!(program(&["runs"])[0]["status"]["state"], "stopped");
 }
 
 fn completes(cluster: &Cluster) {

@@ -138,6 +138,69 @@ fn a_stop_ends_in_a_checkpoint_and_leaves_no_process() {
     );
 }
 
+/// A published recipe on this machine from the command line, to its end.
+#[test]
+fn the_program_trains_a_published_recipe_with_two_processes() {
+    let Some(python) = python() else {
+        skipped(
+            "the_program_trains_a_published_recipe_with_two_processes",
+            "no Python with torch (TRESTLE_TORCH_PYTHON)",
+        );
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config");
+    std::fs::create_dir_all(config.join("trestle")).unwrap();
+    let profile = format!(
+        "[here]\nbridge = {:?}\npython = [{:?}]\n",
+        bridge(folder.path(), PROGRAM).display().to_string(),
+        python.display().to_string()
+    );
+    std::fs::write(config.join("trestle/profiles.toml"), profile).unwrap();
+    let runs = folder.path().join("runs").display().to_string();
+    let program = |words: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_trestle"))
+            .args(words)
+            .args(["--runs", &runs])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .env("XDG_CONFIG_HOME", &config)
+            .output()
+            .unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (
+            output.status.code(),
+            text(&output.stdout) + &text(&output.stderr),
+        )
+    };
+    let (code, said) = program(&[
+        "launch",
+        "recipes/megatron/qwen35_vl_4b_sft_2gpu_h100_bf16.toml",
+        "--on",
+        "torchrun",
+        "--set",
+        "train.steps=4",
+        "--accept",
+        "weights",
+        "--accept",
+        "free-space",
+        "--follow",
+    ]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("torch 2") && said.contains("is done"),
+        "{said}"
+    );
+    let run = Path::new(&runs).join("qwen35_vl_4b_sft_2gpu_h100_bf16-1");
+    assert!(
+        console(&run).contains("rank 1 world 2"),
+        "{}",
+        console(&run)
+    );
+    assert_eq!(last_checkpoint(&run.join("checkpoints")), Some(4));
+    let (_, listed) = program(&["runs"]);
+    assert!(listed.contains(" done "), "{listed}");
+}
+
 #[test]
 fn a_process_of_another_time_is_neither_followed_nor_stopped() {
     let folder = tempfile::tempdir().unwrap();
