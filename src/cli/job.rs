@@ -9,6 +9,7 @@ use serde_json::json;
 use super::arguments::JobArguments;
 use super::output::Tone;
 use super::{Context, Exit, Failure, Outcome};
+use crate::backend::foreign::{Mirror, Options};
 use crate::backend::record::{self, Entry};
 use crate::backend::slurm::{Backoff, JobState, QueueState, Slurm};
 use crate::backend::steer::{self, Ending, SteerError};
@@ -48,6 +49,8 @@ pub(super) fn run(arguments: &JobArguments, context: &Context) -> Outcome {
     }
     let state = steer::state(&run.path, &entry, &Slurm::default());
     steer::note_change(&run.path, &entry, &state)?;
+    let mut mirror = None;
+    read(&run, &mut mirror, state.state.is_final());
     say(&run, &entry, &state, arguments.json, context)
 }
 
@@ -111,9 +114,11 @@ fn say(
     context: &Context,
 ) -> Outcome {
     let step = last_checkpoint(&run.join(layout::CHECKPOINTS));
+    let summary = run::summary(&run.path).unwrap_or_default();
     if json {
         context.out.line(json!({
             "run": run.id(), "job": name(entry), "state": state, "is_final": state.state.is_final(), "last_checkpoint": step,
+            "step": summary.step, "total_steps": summary.total_steps, "loss": summary.loss,
         }))?;
         return Ok(());
     }
@@ -131,11 +136,31 @@ fn say(
     let how = state.state.words();
     let rest = words.strip_prefix(how).unwrap_or_default();
     let mut text = format!("{} {}{rest}", name(entry), context.out.paint(tone, how));
+    if summary.step > 0 {
+        let _ = write!(text, ", step {}/{}", summary.step, summary.total_steps);
+    }
+    if let Some(loss) = summary.loss {
+        let _ = write!(text, ", loss {loss:.3}");
+    }
     if let Some(step) = step {
         let _ = write!(text, ", last checkpoint at step {step}");
     }
     context.out.line(text)?;
     Ok(())
+}
+
+/// Takes what the console says that is new into the run's events, so that lists and charts know it. Another process may be at it.
+fn read(run: &RunDirectory, mirror: &mut Option<Mirror>, nothing_follows: bool) {
+    if mirror.is_none() {
+        *mirror = Mirror::of_run(&run.path, Options::default()).ok();
+    }
+    if let Some(mirror) = mirror {
+        // A console that cannot be read now may be back at the next look.
+        let _ = mirror.poll();
+        if nothing_follows {
+            let _ = mirror.settle(true);
+        }
+    }
 }
 
 /// Says every change until nothing more can follow. Ends with a failure unless the job is done.
@@ -146,9 +171,11 @@ pub(super) fn follow(run: &RunDirectory, entry: &Entry, json: bool, context: &Co
     };
     let mut backoff = Backoff::new(first);
     let mut last = None;
+    let mut mirror = None;
     loop {
         let now = steer::state(&run.path, entry, &Slurm::default());
         let changed = last.as_ref() != Some(&now);
+        read(run, &mut mirror, now.state.is_final());
         if changed {
             steer::note_change(&run.path, entry, &now)?;
             say(run, entry, &now, json, context)?;

@@ -283,6 +283,16 @@ fn a_launch_is_submitted_and_its_job_followed() {
         "500",
     )
     .unwrap();
+    std::fs::write(
+        run.join("console.log"),
+        " [2026-08-22 10:00:01] iteration      500/    1000 | consumed samples:        16000 | elapsed time per iteration (ms): 1000.0 | learning rate: 1.000000E-05 | global batch size:    32 | lm loss: 2.500000E+00 | loss scale: 1.0 | grad norm: 1.000 | number of skipped iterations:   0 | number of nan iterations:   0 |\n",
+    )
+    .unwrap();
+    let (_, out, _) = site.job(&[]);
+    assert!(
+        out.contains("ended at its time limit") && out.contains("step 500/1000, loss 2.500"),
+        "{out}"
+    );
     site.program("sbatch", "echo 42");
     let (code, out, said) = site.job(&["--resubmit"]);
     assert!(
