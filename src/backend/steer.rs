@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::foreign::Mirror;
 use super::record::{self, Entry};
 use super::slurm::{JobState, QueueState, Slurm};
 use super::{BackendError, script, torchrun};
@@ -102,6 +103,20 @@ pub fn refresh(folder: &Path, slurm: &Slurm) -> Option<QueueState> {
     // What cannot be noted is still known.
     let _ = note_change(folder, &launched.start, &now);
     Some(now)
+}
+
+/// Takes what the console of a launched run says into its events, so that lists and charts know it. Another process may be at it; a console that
+/// cannot be read now may be back at the next look.
+pub fn read_console(run: &Path, mirror: &mut Option<Mirror>, nothing_follows: bool) {
+    if mirror.is_none() {
+        *mirror = Mirror::of_run(run).ok();
+    }
+    if let Some(mirror) = mirror {
+        let _ = mirror.poll();
+        if nothing_follows {
+            let _ = mirror.settle(true);
+        }
+    }
 }
 
 /// Ends the start `entry` of `run`. torchrun is waited for, a job of Slurm is not.

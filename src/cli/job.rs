@@ -9,7 +9,6 @@ use serde_json::json;
 use super::arguments::JobArguments;
 use super::output::Tone;
 use super::{Context, Exit, Failure, Outcome};
-use crate::backend::foreign::{Mirror, Options};
 use crate::backend::record::{self, Entry};
 use crate::backend::slurm::{Backoff, JobState, QueueState, Slurm};
 use crate::backend::steer::{self, Ending, SteerError};
@@ -50,7 +49,7 @@ pub(super) fn run(arguments: &JobArguments, context: &Context) -> Outcome {
     let state = steer::state(&run.path, &entry, &Slurm::default());
     steer::note_change(&run.path, &entry, &state)?;
     let mut mirror = None;
-    read(&run, &mut mirror, state.state.is_final());
+    steer::read_console(&run.path, &mut mirror, state.state.is_final());
     say(&run, &entry, &state, arguments.json, context)
 }
 
@@ -149,20 +148,6 @@ fn say(
     Ok(())
 }
 
-/// Takes what the console says that is new into the run's events, so that lists and charts know it. Another process may be at it.
-fn read(run: &RunDirectory, mirror: &mut Option<Mirror>, nothing_follows: bool) {
-    if mirror.is_none() {
-        *mirror = Mirror::of_run(&run.path, Options::default()).ok();
-    }
-    if let Some(mirror) = mirror {
-        // A console that cannot be read now may be back at the next look.
-        let _ = mirror.poll();
-        if nothing_follows {
-            let _ = mirror.settle(true);
-        }
-    }
-}
-
 /// Says every change until nothing more can follow. Ends with a failure unless the job is done.
 pub(super) fn follow(run: &RunDirectory, entry: &Entry, json: bool, context: &Context) -> Outcome {
     let first = match entry {
@@ -175,7 +160,7 @@ pub(super) fn follow(run: &RunDirectory, entry: &Entry, json: bool, context: &Co
     loop {
         let now = steer::state(&run.path, entry, &Slurm::default());
         let changed = last.as_ref() != Some(&now);
-        read(run, &mut mirror, now.state.is_final());
+        steer::read_console(&run.path, &mut mirror, now.state.is_final());
         if changed {
             steer::note_change(&run.path, entry, &now)?;
             say(run, entry, &now, json, context)?;

@@ -93,8 +93,13 @@ fn ask_queues(runs: &Path) {
         let is_open = summary.launched.is_some_and(|launched| !launched.is_over());
         if is_open {
             let state = steer::refresh(&run.path, &slurm);
-            if state.is_some_and(|s| s.state == JobState::Unreachable) {
-                return;
+            match state.map(|s| s.state) {
+                Some(JobState::Unreachable) => return,
+                // What it said last; while it runs that would be read again each time.
+                Some(state) if state.is_final() => {
+                    steer::read_console(&run.path, &mut None, true);
+                }
+                _ => {}
             }
         }
     }

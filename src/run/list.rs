@@ -212,7 +212,8 @@ impl Summary {
         match state.state {
             JobState::Pending | JobState::Requeued => Status::Queued,
             JobState::Running | JobState::Completing | JobState::Suspended => Status::Running,
-            JobState::Completed if self.status == Status::Stopped => Status::Stopped,
+            // A job that was asked for its end ends well, too.
+            JobState::Completed if self.step < self.total_steps => Status::Stopped,
             JobState::Completed => Status::Completed,
             JobState::Cancelled => Status::Stopped,
             JobState::Vanished => Status::Killed,

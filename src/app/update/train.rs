@@ -54,6 +54,17 @@ pub fn unavailable(state: &State, action: Action) -> Option<String> {
         | Action::StopRun
         | Action::LiveEdit
         | Action::MarkNote
+        | Action::ResumeRun
+        | Action::ForkRun
+            if train.summary.launched.is_some() =>
+        {
+            Some("its job is stopped and submitted again on the Runs screen".into())
+        }
+        Action::PauseRun
+        | Action::CheckpointNow
+        | Action::StopRun
+        | Action::LiveEdit
+        | Action::MarkNote
             if !train.is_alive =>
         {
             Some(format!(

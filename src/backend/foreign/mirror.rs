@@ -16,6 +16,7 @@ use super::translate::{Options, Translator};
 use super::{ForeignError, Line};
 use crate::event::{Event, Record, RunInfo, StepRecord, Watched, layout};
 use crate::run;
+use crate::{plan, recipe};
 
 /// After so long without a word, what was said last counts as the end.
 const QUIET: Duration = Duration::from_secs(5);
@@ -63,8 +64,22 @@ impl Mirror {
         Self::begin(path, folder, options, Some(&root))
     }
 
-    /// Opens a run that was launched from here: what its console says becomes its own `events.jsonl`.
-    pub fn of_run(run: &Path, options: Options) -> Result<Self, ForeignError> {
+    /// Opens a run that was launched from here: what its console says becomes its own `events.jsonl`. What the console does not say, its recipe does.
+    pub fn of_run(run: &Path) -> Result<Self, ForeignError> {
+        let path = run.join(layout::RECIPE);
+        let loaded = recipe::load(&path, &[], &|path| fs::read_to_string(path));
+        let of_bridge = loaded.megatron.as_ref();
+        let seq_length = of_bridge
+            .map(|recipe| recipe.batch.seq_length)
+            .or_else(|| loaded.recipe.as_ref().map(|own| own.train.seq_length));
+        let machine = of_bridge.and_then(|recipe| recipe.text("megatron.hardware"));
+        let options = Options {
+            seq_length: seq_length.map(|length| length as u64),
+            peak_tflops: machine
+                .and_then(plan::machine::machine)
+                .map(|machine| machine.peak_bf16_tflops),
+            ..Options::default()
+        };
         Self::begin(&run.join(layout::CONSOLE), run.to_owned(), options, None)
     }
 

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use super::Outside;
 use crate::app::runs::Message as Runs;
 use crate::app::{Message, Tone};
-use crate::backend::foreign::{Mirror, Options};
 use crate::backend::record;
 use crate::backend::slurm::{Backoff, QueueState, Slurm};
 use crate::backend::steer::{self, Ending};
@@ -18,6 +17,9 @@ use crate::tui::mailbox::Mailbox;
 
 /// Between looks at a console.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// How often a queue is asked after something was asked of it, every second.
+const SOON: usize = 20;
 
 /// Folders of the runs that a thread follows.
 pub(super) type Followed = Arc<Mutex<BTreeSet<PathBuf>>>;
@@ -70,7 +72,7 @@ fn until_its_end(run: &Path, folder: &Path, mailbox: &Mailbox) {
                 return;
             }
         }
-        read(run, &mut mirror, is_over);
+        steer::read_console(run, &mut mirror, is_over);
         if is_over {
             // Before the last list the lock is free again.
             drop(mirror);
@@ -78,20 +80,6 @@ fn until_its_end(run: &Path, folder: &Path, mailbox: &Mailbox) {
             return;
         }
         thread::sleep(PAUSE);
-    }
-}
-
-/// Reads what the console says that is new.
-fn read(run: &Path, mirror: &mut Option<Mirror>, nothing_follows: bool) {
-    if mirror.is_none() {
-        *mirror = Mirror::of_run(run, Options::default()).ok();
-    }
-    if let Some(mirror) = mirror {
-        // A console that cannot be read now may be back at the next look.
-        let _ = mirror.poll();
-        if nothing_follows {
-            let _ = mirror.settle(true);
-        }
     }
 }
 
@@ -147,6 +135,15 @@ fn steer_it(
         let runs = run::list(&folder).unwrap_or_default();
         follow(&runs, &folder, &followed, &mailbox);
         mailbox.send(Message::Runs(Runs::Listed(runs)));
+        // Whoever asked for something looks for it; the follower may ask rarely by now.
+        let slurm = Slurm::default();
+        for _ in 0..SOON {
+            thread::sleep(PAUSE);
+            let state = steer::refresh(&path, &slurm);
+            if !list(&folder, &mailbox) || state.is_none_or(|s| s.state.is_final()) {
+                return;
+            }
+        }
     };
     let _ = thread::Builder::new().name("steer".into()).spawn(steer);
 }

@@ -359,7 +359,7 @@ fn shellcheck_passes_every_published_recipe_on_both_places() {
 /// What a launched run's console says becomes its own events; who it is stays as it was.
 #[test]
 fn the_console_of_a_launched_run_is_its_history() {
-    use trestle::backend::foreign::{Mirror, Options};
+    use trestle::backend::foreign::Mirror;
     use trestle::run::{self, CreateRun};
     let folder = tempfile::tempdir().unwrap();
     let new = CreateRun {
@@ -377,7 +377,7 @@ fn the_console_of_a_launched_run_is_its_history() {
     };
     let console = run.path.join("console.log");
     std::fs::write(&console, (1..=3).map(line).collect::<String>()).unwrap();
-    let mut mirror = Mirror::of_run(&run.path, Options::default()).unwrap();
+    let mut mirror = Mirror::of_run(&run.path).unwrap();
     let mut text = std::fs::read_to_string(&console).unwrap();
     text.extend((4..=5).map(line));
     std::fs::write(&console, text).unwrap();

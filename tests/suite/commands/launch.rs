@@ -293,6 +293,15 @@ fn a_launch_is_submitted_and_its_job_followed() {
         out.contains("ended at its time limit") && out.contains("step 500/1000, loss 2.500"),
         "{out}"
     );
+    // Tokens are told by the recipe's sequences of 4096.
+    let (_, out, _) = site.run(&[
+        "runs",
+        "--json",
+        "--runs",
+        &site.runs().display().to_string(),
+    ]);
+    let runs: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(runs[0]["tokens"], 500 * 32 * 4096, "{out}");
     site.program("sbatch", "echo 42");
     let (code, out, said) = site.job(&["--resubmit"]);
     assert!(
