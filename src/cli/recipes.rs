@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use super::arguments::{ExportRecipe, ImportRecipe, RecipesAction, RecipesArguments};
 use super::diagnostics::{print_to_stderr, problem};
 use super::{Context, Exit, Failure, OrExit, Outcome, bundled};
-use crate::recipe::{Known, Megatron, Published, from_yaml, load, overrides, to_yaml};
+use crate::recipe::{self, Known, Megatron, Published, from_yaml, load, overrides, to_yaml};
 
 /// Most bytes of a file that are read; the reader takes fewer, and says so.
 const MOST: u64 = 5 << 20;
@@ -117,6 +117,12 @@ fn export(arguments: &ExportRecipe, context: &Context) -> Outcome {
     }
     let base = match &arguments.base {
         Some(path) => Some(megatron(path, &[])?),
+        None if arguments.changed => Some(recipe::published(&recipe.recipe).ok_or_else(|| {
+            let name = &recipe.recipe;
+            Exit::Recipe
+                .because(format!("no published recipe is called {name}"))
+                .hint("trestle check --all lists them")
+        })?),
         None => None,
     };
     for line in overrides(&recipe, base.as_ref()) {

@@ -69,4 +69,7 @@ pub(in crate::cli) struct ExportRecipe {
     /// Only overrides that this recipe does not say, such as the published one that it extends
     #[arg(long, value_name = "RECIPE", conflicts_with = "yaml")]
     pub(in crate::cli) base: Option<PathBuf>,
+    /// Only overrides that the published recipe of its name does not say, which is where Megatron-Bridge starts
+    #[arg(long, conflicts_with_all = ["yaml", "base"])]
+    pub(in crate::cli) changed: bool,
 }

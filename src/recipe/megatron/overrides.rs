@@ -64,17 +64,24 @@ pub(in crate::recipe) fn is_dtype(key: &str) -> bool {
 
 /// The settings of `recipe` that `base` does not have, as overrides for `run_recipe.py`; all of them without a base.
 ///
-/// Each is one word of a command line before the shell's own quoting.
+/// Each is one word of a command line before the shell's own quoting. A precision other than the base's is named as a whole, and then has no
+/// options of its own.
 pub fn overrides(recipe: &Megatron, base: Option<&Megatron>) -> Vec<String> {
     let known = base.map(settings).unwrap_or_default();
+    let precision = |of: &Megatron| of.text("megatron.precision").map(str::to_owned);
+    let named = base
+        .and_then(|base| (precision(base) != precision(recipe)).then(|| precision(recipe)))
+        .flatten();
     let mut list: Vec<String> = settings(recipe)
         .iter()
         .filter(|setting| !known.contains(setting))
+        .filter(|(path, _)| named.is_none() || !path.starts_with("mixed_precision."))
         .map(|(path, value)| {
             let text = value.as_ref().map_or_else(|| "null".into(), hydra);
             format!("{path}={text}")
         })
         .collect();
+    list.extend(named.map(|name| format!("mixed_precision={name}")));
     list.dedup();
     list
 }

@@ -35,6 +35,8 @@ fn a_recipe_goes_out_as_yaml_and_comes_back_as_a_file_that_checks() {
     assert!(output.status.success(), "{}", text(output.stdout));
     let output = trestle(&["recipes", "export", toml, "--base", NINE]);
     assert_eq!(text(output.stdout), "train.train_iters=40\n");
+    let output = trestle(&["recipes", "export", toml, "--changed"]);
+    assert_eq!(text(output.stdout), "train.train_iters=40\n");
     // What is there is left alone.
     let output = trestle(&["recipes", "import", yaml, "-o", toml]);
     assert_eq!(output.status.code(), Some(1));

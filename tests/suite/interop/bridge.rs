@@ -61,7 +61,7 @@ fn environment() -> Result<(PathBuf, PathBuf), String> {
 }
 
 /// What Bridge holds after the overrides of each recipe.
-fn ask((python, folder): (&Path, &Path), recipes: &[&Megatron]) -> Vec<Json> {
+fn ask((python, folder): (&Path, &Path), works: &[(&Megatron, Vec<String>)]) -> Vec<Json> {
     let mut child = Command::new(python)
         .arg(script("megatron_bridge_peer.py"))
         .env("PYTHONPATH", folder)
@@ -72,21 +72,21 @@ fn ask((python, folder): (&Path, &Path), recipes: &[&Megatron]) -> Vec<Json> {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut works = String::new();
-    for recipe in recipes {
+    let mut lines = String::new();
+    for (recipe, overrides) in works {
         let work = json!({
             "name": recipe.recipe, "moe": recipe.model.text.moe.is_some(),
             "peft": recipe.text("megatron.mode") == Some("peft"),
             // Bridge's converter takes it from the model.
             "depth": recipe.model.text.mtp_num_hidden_layers,
-            "overrides": overrides(recipe, None),
+            "overrides": overrides,
         });
-        works += &work.to_string();
-        works.push('\n');
+        lines += &work.to_string();
+        lines.push('\n');
     }
     // The works are larger than a pipe holds, and so may the answers be.
     let mut input = child.stdin.take().unwrap();
-    let writer = std::thread::spawn(move || input.write_all(works.as_bytes()));
+    let writer = std::thread::spawn(move || input.write_all(lines.as_bytes()));
     let output = child.wait_with_output().unwrap();
     writer.join().unwrap().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
@@ -120,8 +120,27 @@ fn bridges_own_classes_take_every_override_that_they_know_and_we_read_their_yaml
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/megatron");
     let published = published();
     let recipes: Vec<&Megatron> = published.values().collect();
-    let answers = ask((&environment.0, &environment.1), &recipes);
-    assert_eq!(answers.len(), recipes.len());
+    let mut works: Vec<(&Megatron, Vec<String>)> = recipes
+        .iter()
+        .map(|recipe| (*recipe, overrides(recipe, None)))
+        .collect();
+    // And a change against the recipe that it changes, another precision among it.
+    let base = recipes[0];
+    let fp8 = "bf16_with_fp8_current_scaling_mixed";
+    let path = folder
+        .join(base.recipe.trim_end_matches("_config"))
+        .with_extension("toml");
+    let sets = [format!("megatron.precision={fp8}"), "train.steps=7".into()];
+    let changed = load(&path, &sets, &|path: &Path| std::fs::read_to_string(path));
+    let changed = changed.megatron.unwrap();
+    works.push((&changed, overrides(&changed, Some(base))));
+    let mut answers = ask((&environment.0, &environment.1), &works);
+    assert_eq!(answers.len(), works.len());
+    let values = &answers.pop().unwrap()["values"];
+    assert_eq!(
+        *values,
+        json!({ "train.train_iters": 7, "mixed_precision": fp8 })
+    );
     let mut taken = 0;
     for (recipe, answer) in recipes.iter().zip(&answers) {
         let name = &recipe.recipe;

@@ -145,8 +145,6 @@ fn a_dump_is_taken_for_the_published_recipe_it_is_most_like() {
         [
             "checkpoint.storage_writers_per_rank",
             "dataset.source.load_kwargs.revision",
-            "mixed_precision.bf16",
-            "mixed_precision.fp16",
             "train.train_iter",
         ]
     );
@@ -209,6 +207,58 @@ fn what_an_option_of_the_base_is_null_in_the_dump_is_taken_back() {
     let key = "megatron.model.num_layers_in_first_pipeline_stage";
     assert!(base.recipe.get(key).is_some() && recipe.get(key).is_none());
     assert!(settings(&recipe).contains(&("model.num_layers_in_first_pipeline_stage".into(), None)));
+}
+
+#[test]
+fn a_dump_without_adapters_is_no_change_of_a_recipe_with_them() {
+    let all = published();
+    let full = |p: &&Published| p.recipe.text("megatron.mode") != Some("peft");
+    for Published { recipe, path } in all.iter().filter(full) {
+        if recipe.get("megatron.model.hf_model_id").is_none() {
+            continue;
+        }
+        // Neither name nor anything else about the job.
+        let mut text: String = to_yaml(recipe)
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .flat_map(|line| [line, "\n"])
+            .collect();
+        text += "peft: null\n";
+        let imported = import(&text, &all).unwrap();
+        let base = imported.extends.clone().unwrap_or_default();
+        let base = all.iter().find(|p| p.path == base).unwrap();
+        assert_ne!(base.recipe.text("megatron.mode"), Some("peft"), "{path:?}");
+        // Another recipe may have the same options; what is read has them all the same.
+        let again = read(&imported);
+        assert_eq!(settings(&again), settings(recipe), "{path:?}");
+    }
+}
+
+#[test]
+fn another_precision_is_named_as_a_whole() {
+    let base = published().remove(0).recipe;
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("recipes/megatron")
+        .join(base.recipe.trim_end_matches("_config"))
+        .with_extension("toml");
+    let name = "bf16_with_fp8_current_scaling_mixed";
+    let sets = [
+        &*format!("megatron.precision={name}"),
+        "megatron.mixed_precision.grad_reduce_in_fp32=false",
+    ];
+    let changed = loaded(&path, &sets).megatron.unwrap();
+    let lines = overrides(&changed, Some(&base));
+    assert!(
+        lines.contains(&format!("mixed_precision={name}")),
+        "{lines:?}"
+    );
+    assert!(
+        !lines
+            .iter()
+            .any(|line| line.starts_with("mixed_precision.")),
+        "{lines:?}"
+    );
+    assert_eq!(overrides(&base, Some(&base)), Vec::<String>::new());
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! From a dump to a recipe.
 
+mod base;
+mod kept;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -10,10 +13,9 @@ use super::node::{Kind, Node, parse};
 use super::{ABOUT, At, Imported, Known, Published, Source};
 use crate::base::{Diagnostic, LineColumn, Severity};
 use crate::recipe::flat::Values;
-use crate::recipe::key::{self, KEYS, closest};
+use crate::recipe::key::{self, closest};
+use crate::recipe::megatron::key_of;
 use crate::recipe::megatron::overrides::is_dtype;
-use crate::recipe::megatron::{Megatron, key_of, settings};
-use crate::recipe::print;
 use crate::recipe::value::Value;
 use crate::spec;
 
@@ -45,6 +47,9 @@ const SECTIONS: [&str; 24] = [
     "inprocess_restart",
 ];
 
+/// Options of `mixed_precision` that its name says.
+const NAMED: [&str; 5] = ["bf16", "fp16", "fp4", "fp8", "fp8_recipe"];
+
 /// Most options that are warned of one by one; the rest is counted.
 const MOST: usize = 20;
 
@@ -74,6 +79,7 @@ pub fn from_yaml(
         unset: Vec::new(),
         nulls: 0,
         unknown: Vec::new(),
+        is_full: false,
         is_ours: false,
         warnings,
     };
@@ -100,6 +106,8 @@ struct Import<'a> {
     nulls: usize,
     /// Options that no key sets.
     unknown: Vec<(String, At)>,
+    /// Whether the file says that there are no adapters.
+    is_full: bool,
     /// Whether the file has lines about the job, and so says everything.
     is_ours: bool,
     warnings: Vec<Diagnostic>,
@@ -174,11 +182,17 @@ impl Import<'_> {
                 ("mixed_precision", Kind::Scalar(Some(value))) => {
                     self.key("megatron.precision", value);
                 }
-                ("mixed_precision", Kind::Map(_)) => {
-                    if let Some(name) = precision(node) {
+                ("mixed_precision", Kind::Map(entries)) => {
+                    let precision = precision(node);
+                    if let Some(name) = precision {
                         self.key("megatron.precision", &Value::String(name.into()));
                     }
-                    leaves.add(name, node);
+                    for (option, node) in entries {
+                        let is_named = precision.is_some() && NAMED.contains(&option.as_str());
+                        if !is_named && option != "_target_" {
+                            leaves.add(&format!("{name}.{option}"), node);
+                        }
+                    }
                 }
                 ("peft", Kind::Map(_)) => {
                     let target = node.entry("_target_").and_then(Node::value);
@@ -192,6 +206,7 @@ impl Import<'_> {
                     self.key("megatron.peft_scheme", &Value::String(scheme.into()));
                     leaves.add(name, node);
                 }
+                ("peft", Kind::Scalar(None)) => self.is_full = true,
                 // The class of the whole, and what Bridge works out at its start.
                 ("_target_" | "data_parallel_size", _) => {}
                 (section, kind) => {
@@ -283,81 +298,6 @@ impl Import<'_> {
         self.unset.push(path);
     }
 
-    /// Warns of options without a key: of those that look like one of a known name, and of the others as a whole.
-    /// A file of our own has there what its recipe has there.
-    fn unknown(&mut self) {
-        if self.is_ours {
-            return;
-        }
-        let names: Vec<String> = KEYS
-            .iter()
-            .flat_map(|key| super::super::options(key.path))
-            .map(Into::into)
-            .collect();
-        let unknown = std::mem::take(&mut self.unknown);
-        let mut others: Vec<(String, At)> = Vec::new();
-        let mut said = 0;
-        for (path, at) in unknown {
-            let (section, name) = path.split_once('.').unwrap_or(("", &path));
-            let same = names
-                .iter()
-                .filter_map(|known| known.strip_prefix(section)?.strip_prefix('.'));
-            let near: Vec<String> = if said < MOST {
-                closest(name, same)
-                    .into_iter()
-                    // Bridge has many names of one beginning; a mistyped one has the length of what was meant.
-                    .filter(|known| known.len().abs_diff(name.len()) <= 2 && is_typo(known, name))
-                    .map(|known| format!("{section}.{known}"))
-                    .collect()
-            } else {
-                Vec::new()
-            };
-            if near.is_empty() {
-                others.push((path, at));
-            } else {
-                said += 1;
-                let message =
-                    format!("`{path}` is not known here: it is kept in megatron.overrides");
-                self.warn("W0444", at, message).nearest = near;
-            }
-        }
-        let Some((_, at)) = others.first() else {
-            return;
-        };
-        let listed: Vec<&str> = others.iter().take(5).map(|(path, _)| &**path).collect();
-        let more = match others.len() - listed.len() {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        let message = format!(
-            "{} options have no key here and are kept in megatron.overrides: {}{more}",
-            others.len(),
-            listed.join(", ")
-        );
-        self.warn("W0445", *at, message);
-    }
-
-    fn lost(&mut self, lost: &[(String, At, String)]) {
-        let Some((_, at, _)) = lost.first() else {
-            return;
-        };
-        let listed: Vec<String> = lost
-            .iter()
-            .take(5)
-            .map(|(path, _, what)| format!("{path} ({what})"))
-            .collect();
-        let more = match lost.len() - listed.len() {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        let message = format!(
-            "{} options hold what no override can set and are left out: {}{more}",
-            lost.len(),
-            listed.join(", ")
-        );
-        self.warn("W0446", *at, message);
-    }
-
     /// The model and the job, as far as something says them.
     fn job(&mut self, known: &Known) {
         if let Some(name) = &known.recipe {
@@ -387,124 +327,6 @@ impl Import<'_> {
             }
         }
     }
-
-    fn finish(mut self, published: &[Published]) -> Imported {
-        let base = self.like(published).cloned();
-        if self.nulls > 0 && !self.is_ours && base.is_none() {
-            let message = format!(
-                "{} options are null, which is as if they were not there",
-                self.nulls
-            );
-            self.warn("W0447", At::TOP, message);
-        }
-        let said: BTreeSet<String> = base
-            .iter()
-            .flat_map(|base| settings(&base.recipe))
-            .filter_map(|(path, value)| value.map(|_| path))
-            .collect();
-        let mut unset = std::mem::take(&mut self.unset);
-        unset.retain(|path| self.is_ours || said.contains(path));
-        let texts =
-            |paths: Vec<String>| Value::List(paths.into_iter().map(Value::String).collect());
-        if !unset.is_empty() {
-            self.values.insert("megatron.unset", texts(unset));
-        }
-        if !self.overrides.is_empty() {
-            let overrides = sorted(std::mem::take(&mut self.overrides));
-            self.values.insert("megatron.overrides", overrides);
-        }
-        if !self.environment.is_empty() {
-            let environment = sorted(std::mem::take(&mut self.environment));
-            self.values.insert("megatron.env", environment);
-        }
-        if let Some(base) = &base {
-            self.against(&base.recipe);
-            let path = Value::String(base.path.to_string_lossy().into_owned());
-            self.values.insert("extends", Value::List(vec![path]));
-        } else {
-            self.missing();
-        }
-        let title = "# Imported from a configuration of Megatron-Bridge.\n";
-        Imported {
-            toml: print::document(title, |key| self.values.get(key).cloned()),
-            extends: base.map(|base| base.path),
-            warnings: self.warnings,
-        }
-    }
-
-    /// The published recipe of the same name, else the one of the same model that most options agree with.
-    fn like<'b>(&self, published: &'b [Published]) -> Option<&'b Published> {
-        if let Some(name) = self.values.get("megatron.recipe").and_then(Value::as_str) {
-            return published.iter().find(|p| p.recipe.recipe == name);
-        }
-        let counted = published.iter().filter_map(|p| {
-            let of_job = ["megatron.model.hf_model_id", "megatron.mode"];
-            let is_other = of_job.iter().any(|key| {
-                let ours = self.values.get(key);
-                ours.is_some() && p.recipe.get(key) != ours
-            });
-            let both = p.recipe.said().filter_map(|(key, said)| {
-                let is_option = !super::super::options(key.path).is_empty();
-                Some((said, self.values.get(key.path).filter(|_| is_option)?))
-            });
-            let (agree, differ): (Vec<_>, Vec<_>) = both.partition(|(said, ours)| said == ours);
-            let is_like = !is_other && agree.len() >= 10 && differ.len() * 4 <= agree.len();
-            is_like.then_some((differ.len(), usize::MAX - agree.len(), p))
-        });
-        counted
-            .min_by_key(|(differ, agree, p)| (*differ, *agree, p.recipe.recipe.clone()))
-            .map(|(_, _, p)| p)
-    }
-
-    /// Takes out what the base says already.
-    fn against(&mut self, base: &Megatron) {
-        if !self.values.contains_key("megatron.recipe") {
-            let message = format!(
-                "the recipe is taken to be {} on {} GPUs, which it is most like",
-                base.recipe, base.gpus
-            );
-            self.warn("W0448", At::TOP, message).hint =
-                Some("say --recipe NAME and --gpus N if it is another one".into());
-        }
-        for key in ["megatron.env", "megatron.overrides"] {
-            if let Some(Value::Table(entries)) = self.values.get_mut(key) {
-                entries.retain(|entry| !base.entries(key).contains(entry));
-                if entries.is_empty() {
-                    self.values.remove(key);
-                }
-            }
-        }
-        let depth = Value::count(base.model.text.mtp_num_hidden_layers);
-        self.values.retain(|key, value| {
-            let is_depth = *key == "model.mtp_num_hidden_layers" && *value == depth;
-            !is_depth && base.get(key) != Some(value)
-        });
-    }
-
-    /// Warns of what a recipe must say and this one does not.
-    fn missing(&mut self) {
-        let is_said = |key: &str| self.values.contains_key(key);
-        let mut missing: Vec<&str> = ["megatron.recipe", "megatron.gpus"]
-            .into_iter()
-            .filter(|key| !is_said(key))
-            .collect();
-        if !is_said("model.size") && !is_said("model.hf") {
-            missing.push("model.size");
-        }
-        if !missing.is_empty() {
-            let message = format!(
-                "the configuration does not say {}, and no published recipe is like it",
-                missing.join(", ")
-            );
-            self.warn("W0449", At::TOP, message).hint =
-                Some("say --recipe NAME and --gpus N, or write them into the recipe".into());
-        }
-    }
-}
-
-fn sorted(mut entries: Vec<(String, Value)>) -> Value {
-    entries.sort_by(|a, b| a.0.cmp(&b.0));
-    Value::Table(entries)
 }
 
 /// The value as the key spells it.
@@ -516,15 +338,6 @@ fn spelled(key: &str, value: Value) -> Value {
         Value::String(text) if key == "schedule.kind" => Value::String(text.to_lowercase()),
         value => value,
     }
-}
-
-/// Whether two names of about one length differ in a few letters only.
-fn is_typo(known: &str, name: &str) -> bool {
-    let same = known.bytes().zip(name.bytes()).take_while(|(a, b)| a == b);
-    let same = same.count();
-    let back = known.bytes().rev().zip(name.bytes().rev());
-    let back = back.take_while(|(a, b)| a == b).count();
-    same + back + 3 >= known.len().min(name.len()) && name.len() > 3
 }
 
 /// Upstream's name of a precision that a dump spells out.
