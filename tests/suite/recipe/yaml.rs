@@ -575,3 +575,49 @@ proptest! {
         }
     }
 }
+
+/// Reads a text and writes what it says: neither fails, and what is written is TOML that loads or says why not.
+fn survives(text: &str) -> Result<(), TestCaseError> {
+    match import(text, &[]) {
+        Ok(imported) => {
+            let table = toml::from_str::<toml::Table>(&imported.toml);
+            prop_assert!(table.is_ok(), "{:?}\n{}", table, imported.toml);
+            let loaded = super::load_text(&imported.toml);
+            prop_assert!(loaded.diagnostics.iter().all(|d| d.code != "E0101"));
+            for warning in &imported.warnings {
+                let Place::File { span, .. } = &warning.place else {
+                    return Err(TestCaseError::fail(warning.to_string()));
+                };
+                prop_assert!(text.get(span.clone()).is_some(), "{}", warning);
+            }
+        }
+        Err(error) => {
+            prop_assert!(matches!(error.code, "E0120" | "E0121"));
+            let Place::File { span, .. } = &error.place else {
+                return Err(TestCaseError::fail(error.to_string()));
+            };
+            prop_assert!(text.get(span.clone()).is_some(), "{}", error);
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn a_dump_with_wounds_is_read_or_refused(
+        wounds in proptest::collection::vec((any::<u16>(), 0usize..40, "[ -~\u{e4}\n\t\r\u{0}]{0,6}|&a |\\*a|<<: |!!int |- |: |\\{|\\[|\n---\n|# trestle: megatron.gpus = "), 1..6),
+        from in prop_oneof![
+            Just(include_str!("../../golden/fuzz/yaml/dump.yaml")),
+            Just(include_str!("../../golden/fuzz/yaml/anchors.yaml")),
+            Just(include_str!("../../golden/fuzz/yaml/about.yaml")),
+        ],
+    ) {
+        let mut letters: Vec<char> = from.chars().collect();
+        for (at, gone, put) in wounds {
+            let at = usize::from(at) % letters.len().max(1);
+            let end = (at + gone).min(letters.len());
+            letters.splice(at..end, put.chars());
+        }
+        survives(&letters.into_iter().collect::<String>())?;
+    }
+}
