@@ -24,6 +24,8 @@ const QUIET: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(2);
 /// Records that one thread writes at a time.
 const CHUNK: usize = 4096;
+/// Lines whose events are written at once.
+const STRETCH: usize = 16 * CHUNK;
 /// Files that `run.json` names; of more those written to last.
 const NAMED: usize = 16;
 /// A log whose steps take so many times as long as before is said to be stalled, if it is silent for at least so long.
@@ -244,19 +246,30 @@ impl Mirror {
             self.translator.note(code, message);
         }
         if files.len() == 1 {
-            files
-                .remove(0)
-                .into_iter()
-                .for_each(|line| self.translator.take(line));
-        } else {
-            let names = self
-                .sources
-                .paths()
-                .map(|p| p.to_string_lossy().into_owned());
-            let files = names.zip(files).collect();
-            merge(files).for_each(|line| self.translator.take(line));
+            return self.tell(files.remove(0).into_iter());
         }
-        self.write()
+        let names = self
+            .sources
+            .paths()
+            .map(|p| p.to_string_lossy().into_owned());
+        let files = names.zip(files).collect();
+        self.tell(merge(files))
+    }
+
+    /// Writes what lines mean, a stretch at a time, so that events of a long run are never held all at once.
+    fn tell(&mut self, mut lines: impl Iterator<Item = Line>) -> Result<usize, ForeignError> {
+        let mut count = 0;
+        loop {
+            let mut taken = 0;
+            for line in lines.by_ref().take(STRETCH) {
+                self.translator.take(line);
+                taken += 1;
+            }
+            count += self.write()?;
+            if taken < STRETCH {
+                return Ok(count);
+            }
+        }
     }
 
     fn write(&mut self) -> Result<usize, ForeignError> {

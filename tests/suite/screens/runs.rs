@@ -8,7 +8,8 @@ use trestle::app::logs::{Effect as Logs, Filter, Level, Line, Message as Console
 use trestle::app::runs::{Detail, Effect as Runs, Message as Listed, StepsFormat, steps};
 use trestle::app::train::Effect as Train;
 use trestle::app::{Effect, Key, Message, Screen, Size};
-use trestle::event::RunInfo;
+use trestle::event::{Event, RunInfo, Watched};
+use trestle::run::series::Metric;
 use trestle::run::{RunDirectory, Status, Summary};
 
 use super::fixture::Bench;
@@ -81,6 +82,77 @@ fn two_runs_lie_over_each_other_with_the_keys_that_differ() {
     insta::assert_snapshot!("runs_120x36", comparing(120, 36).text());
     insta::assert_snapshot!("runs_80x24", comparing(80, 24).text());
     insta::assert_snapshot!("runs_40x10", comparing(40, 10).text());
+}
+
+#[test]
+fn a_run_of_another_program_is_listed_compared_and_left_to_it() {
+    let mut bench = comparing(120, 36);
+    let mut runs = listed();
+    runs[0].0.info.watched = Some(Watched {
+        path: "/lab/job.out".into(),
+        ..Watched::default()
+    });
+    runs[0].1.status = Status::Stale;
+    bench.send(Message::Runs(Listed::Listed(runs)));
+    // Its own numbers can be compared where it has them.
+    let mut log = records()[..150].to_vec();
+    for record in &mut log {
+        if let Event::Step(step) = &mut record.event {
+            step.extra.insert("global_load_balancing_loss".into(), 1.25);
+        }
+    }
+    let foreign = Detail {
+        history: opened("demo-3", &log).history,
+        values: [("train.steps".to_owned(), "500".to_owned())].into(),
+    };
+    bench.send(Message::Runs(Listed::Read(
+        "/home/runs/demo-3".into(),
+        Box::new(foreign),
+    )));
+    let mut metrics = vec![];
+    for _ in 0..20 {
+        bench.press("o");
+        metrics.push(bench.state.runs.metric);
+        if bench.state.runs.metric == Metric::GlobalLoadBalancing {
+            break;
+        }
+    }
+    assert_eq!(
+        metrics[..3],
+        [
+            Metric::MtpLoss(1),
+            Metric::GradNorm,
+            Metric::TokensPerSecond
+        ]
+    );
+    assert_eq!(bench.state.runs.metric, Metric::GlobalLoadBalancing);
+    let text = bench.text();
+    for words in [
+        "? stale",
+        "overlay global load balancing loss",
+        "1.250",
+        "train.steps",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    // Nobody here can continue it.
+    bench.press("k k");
+    for key in ["R", "F"] {
+        assert_eq!(bench.press(key), []);
+        assert!(bench.text().contains("another program trains it"), "{key}");
+    }
+    // Another one is watched by its path.
+    bench.press("W");
+    assert_eq!(bench.press("enter"), [], "a path is missing");
+    assert!(bench.text().contains("name a file or a folder"));
+    bench.press("l o g s tab 4 0 9 6");
+    assert_eq!(
+        bench.press("enter"),
+        [Effect::Runs(Runs::Watch {
+            path: "logs".into(),
+            seq_length: Some(4096)
+        })]
+    );
 }
 
 #[test]

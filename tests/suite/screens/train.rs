@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use trestle::app::train::{Effect as Train, Fork, Message as Said, Opened, Pane};
 use trestle::app::{Background, Dialog, Effect, Message};
 use trestle::event::{
-    DepthStep, Event, Record, RequestKind, RunInfo, StepRecord, StopKind, VERSION,
+    DepthStep, Event, MemoryUse, RankMemory, Record, RequestKind, RunInfo, StepRecord, StopKind,
+    VERSION,
 };
+use trestle::run::series::Metric;
 use trestle::run::{History, Summary};
 
 use super::fixture::{Bench, COLOURS};
@@ -353,4 +355,54 @@ fn a_chart_of_a_zoomed_window_names_its_bucket_size() {
         "{}",
         bench.text()
     );
+}
+
+#[test]
+fn a_foreign_mixture_of_experts_shows_its_router_and_its_ranks() {
+    let mut records = records();
+    for record in &mut records {
+        if let Event::Step(step) = &mut record.event {
+            step.mtp.clear();
+            for (name, value) in [
+                ("load_balancing_loss", 0.0),
+                ("global_load_balancing_loss", 1.25),
+                ("power", 563.5),
+            ] {
+                step.extra.insert(name.to_owned(), value);
+            }
+            let rank = |rank, peak| RankMemory {
+                rank,
+                peak,
+                ..RankMemory::default()
+            };
+            step.memory = Some(MemoryUse {
+                device: "rank 8".into(),
+                peak: 50 << 30,
+                reserved: 55 << 30,
+                ranks: vec![rank(0, 40 << 30), rank(8, 50 << 30)],
+                ..MemoryUse::default()
+            });
+        }
+    }
+    let mut bench = Bench::new(160, 48);
+    bench.send(Message::Launched(Ok(RUN.into())));
+    let opened = opened("demo-1", &records);
+    bench.send(Message::Train(Said::Opened(
+        RUN.into(),
+        Ok(Box::new(opened)),
+    )));
+    let text = bench.text();
+    for words in [
+        "router losses",
+        "global load balancing loss 1.250",
+        "memory rank 8",
+        "2 ranks: 40.0 GiB (0) to 50.0 GiB (8)",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    // A type that is tracked and not used says nothing, and only what the run has can be chosen.
+    let lines = text.lines().filter(|l| l.contains("load balancing loss 0"));
+    assert_eq!(lines.count(), 0, "{text}");
+    assert!(bench.state.train.metrics().contains(&Metric::Power));
+    assert!(!bench.state.train.metrics().contains(&Metric::RouterZ));
 }
