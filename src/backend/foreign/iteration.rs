@@ -41,6 +41,8 @@ pub struct Iteration {
     pub loss: Option<f64>,
     /// Each MTP depth from 1; `None` where a depth was left out.
     pub mtp: Vec<Option<f64>>,
+    /// Acceptance of each MTP depth from 1 in percent; only event files have it.
+    pub acceptance: Vec<Option<f64>>,
     /// All other pieces: the router's losses, metrics of tasks.
     pub others: Vec<(String, f64)>,
     /// Loss scale; 1 for bf16.

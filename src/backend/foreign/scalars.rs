@@ -50,7 +50,9 @@ impl Steps {
             "skipped-train-samples" => open.skipped_samples = value.max(0.0) as u64,
             "samples vs steps" => open.samples = value.max(0.0) as u64,
             "iteration-time" => open.elapsed_ms = value * 1000.0,
-            "throughput/tflops/device" | "throughput" => open.tflops = Some(value),
+            "throughput/tflops/device" | "throughput/tflops_per_device" | "throughput" => {
+                open.tflops = Some(value);
+            }
             "iter-energy/gpu" => open.energy = Some(value),
             "power/gpu" => open.power = Some(value),
             "memory/mem-allocated-gigabytes" => self.memory.allocated = (value * 1e9) as u64,
@@ -66,7 +68,12 @@ impl Steps {
             | "global_load_balancing_loss"
             | "z_loss" => open.others.push((scalar.tag.clone(), value)),
             tag => {
-                if let Some(depth) = depth(tag.as_bytes()) {
+                let accepted = tag
+                    .strip_suffix("_acceptance_rate")
+                    .and_then(|tag| depth(format!("{tag} loss").as_bytes()));
+                if let Some(depth) = accepted {
+                    set_depth(&mut open.acceptance, depth, value);
+                } else if let Some(depth) = depth(tag.as_bytes()) {
                     set_depth(&mut open.mtp, depth, value);
                 } else if let Some(key) = tag.strip_suffix(" validation") {
                     self.validation.push((key.to_owned(), value));

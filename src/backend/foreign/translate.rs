@@ -18,6 +18,8 @@ const STEP_TIMES: usize = 1 << 16;
 const STRAGGLERS: usize = 3;
 /// Errors that are told one by one; more ranks than that say the same.
 const ERRORS: u32 = 8;
+/// Positions that an acceptance rate is counted as a share of.
+const POSITIONS: u64 = 1_000_000;
 /// Metrics of a task that are kept of an iteration.
 const OTHERS: usize = 64;
 
@@ -410,9 +412,15 @@ impl Translator {
         // Losses of an interval without an update are sums of nothing.
         let skipped = it.skipped >= self.interval.max(1) && it.loss.is_none_or(|loss| loss == 0.0);
         let loss = it.loss.filter(|_| !skipped).unwrap_or(f64::NAN);
-        let mtp = it.mtp.iter().map(|loss| DepthStep {
-            loss: loss.filter(|_| !skipped).unwrap_or(f64::NAN),
-            ..DepthStep::default()
+        let mtp = it.mtp.iter().enumerate().map(|(i, loss)| {
+            let percent = it.acceptance.get(i).copied().flatten();
+            // A rate is all that is said; as a share of so many positions it keeps its digits.
+            let correct = percent.map_or(0.0, |p| p.clamp(0.0, 100.0) / 100.0 * POSITIONS as f64);
+            DepthStep {
+                loss: loss.filter(|_| !skipped).unwrap_or(f64::NAN),
+                correct: correct.round() as u64,
+                total: percent.map_or(0, |_| POSITIONS),
+            }
         });
         let worst = self
             .memory

@@ -154,7 +154,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 writer = EventFileWriter(sys.argv[1])
 for step in range(1, 21):
-    for tag, value in (("lm loss", 4 / step), ("mtp_1 loss", 5 / step), ("learning-rate", 1e-4 * step), ("batch-size", 8), ("global_load_balancing_loss", 1 + 1 / step), ("power/gpu", 500 + step)):
+    for tag, value in (("lm loss", 4 / step), ("mtp_1 loss", 5 / step), ("learning-rate", 1e-4 * step), ("batch-size", 8), ("mtp_1_acceptance_rate", 50 + step), ("mtp_1_cumulative_acceptance_rate", 40), ("global_load_balancing_loss", 1 + 1 / step), ("power/gpu", 500 + step)):
         summary = Summary(value=[Summary.Value(tag=tag, simple_value=value)])
         writer.add_event(Event(wall_time=1000 + step, step=step, summary=summary))
 writer.close()
@@ -177,6 +177,7 @@ writer.close()
         assert!((step.lr / (1e-4 * i as f64) - 1.0).abs() < 1e-6);
         assert!((step.extra["global_load_balancing_loss"] - 1.0 - 1.0 / i as f64).abs() < 1e-6);
         assert_eq!(step.extra["power"], 500.0 + i as f64);
+        assert_eq!(step.mtp[0].acceptance_percent(), 50.0 + i as f64);
     }
 }
 
