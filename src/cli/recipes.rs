@@ -56,11 +56,15 @@ fn import(arguments: &ImportRecipe, context: &Context) -> Outcome {
 
 fn read(path: &Path) -> Result<String, Failure> {
     let cannot = |why: String| Exit::Recipe.because(format!("{} {why}", path.display()));
-    let file = File::open(path).map_err(|error| cannot(format!("cannot be opened: {error}")))?;
     let mut bytes = Vec::new();
-    file.take(MOST)
-        .read_to_end(&mut bytes)
-        .map_err(|error| cannot(format!("cannot be read: {error}")))?;
+    let read = if path == Path::new("-") {
+        std::io::stdin().take(MOST).read_to_end(&mut bytes)
+    } else {
+        let file =
+            File::open(path).map_err(|error| cannot(format!("cannot be opened: {error}")))?;
+        file.take(MOST).read_to_end(&mut bytes)
+    };
+    read.map_err(|error| cannot(format!("cannot be read: {error}")))?;
     String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
         cannot(format!(

@@ -30,7 +30,7 @@ pub(in crate::cli) enum RecipesAction {
 /// megatron.overrides. What could not be taken is said on standard error, with its line and column.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ImportRecipe {
-    /// The YAML
+    /// The YAML; - reads it from standard input
     #[arg(value_name = "FILE")]
     pub(in crate::cli) file: PathBuf,
     /// Write the recipe here instead of to standard output; a file that is there is left alone

@@ -83,3 +83,33 @@ fn a_file_that_is_no_configuration_ends_with_the_place_and_exit_code_three() {
     let output = trestle(&["recipes", "import", "no-such-file.yaml"]);
     assert_eq!(output.status.code(), Some(3));
 }
+
+#[test]
+fn what_a_dry_run_prints_comes_through_a_pipe() {
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+    let mut child = Command::new(env!("CARGO_BIN_EXE_trestle"))
+        .args(["recipes", "import", "-", "--alone", "--gpus", "2"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input
+        .write_all(b"train:\n  train_iters: 5\n  train_itres: 6\n")
+        .unwrap();
+    drop(input);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let toml = text(output.stdout);
+    assert!(
+        toml.contains("steps = 5") && toml.contains("gpus = 2"),
+        "{toml}"
+    );
+    let warned = text(output.stderr);
+    assert!(
+        warned.contains("-:3:3") && warned.contains("nearest: train.train_iters"),
+        "{warned}"
+    );
+}
