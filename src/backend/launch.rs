@@ -263,7 +263,8 @@ impl Prepared {
 
     /// What Slurm says to the script without taking it: wrong accounts and partitions, limits, quotas.
     fn ask_slurm(&mut self) {
-        if self.request.place != Place::Slurm || !Slurm::is_installed() {
+        let is_asked = self.request.place == Place::Slurm && !self.request.is_dry;
+        if !is_asked || !Slurm::is_installed() {
             return;
         }
         let Ok(script) = self.script() else {
@@ -272,12 +273,8 @@ impl Prepared {
         if let Err(error) = Slurm::default().test(&script) {
             let is_silent = matches!(error, BackendError::Slow { .. });
             let code = if is_silent { "slurm-silent" } else { "slurm" };
-            let finding = if self.request.is_dry {
-                Finding::warning(code, error.to_string(), None)
-            } else {
-                Finding::error(code, error.to_string(), None)
-            };
-            self.findings.push(finding);
+            self.findings
+                .push(Finding::error(code, error.to_string(), None));
         }
     }
 
