@@ -143,7 +143,7 @@ pub fn prepare(request: Request, profiles: &Profiles) -> Result<Prepared, Launch
     let mut findings = handed.findings.clone();
     findings.extend(memory(&handed));
     findings.extend(preflight::check(&job, &profile, &needs(&request, &handed)));
-    let (tools, wrong) = preflight::tools(&profile, request.place);
+    let (tools, wrong) = preflight::tools(&profile, request.place, job.gpus());
     findings.extend(wrong);
     let mut prepared = Prepared {
         profile_problems: profiles.problems.clone(),

@@ -35,12 +35,14 @@ pub struct Tool {
     pub version: String,
 }
 
-/// What is there, and what is wrong with it. What is in a container or behind modules cannot be asked from here.
-pub fn tools(profile: &Profile, place: Place) -> (Vec<Tool>, Vec<Finding>) {
+/// What is there, and what is wrong with it, for a job of so many GPUs. What is in a container or behind modules cannot be asked from here.
+pub fn tools(profile: &Profile, place: Place, gpus: usize) -> (Vec<Tool>, Vec<Finding>) {
     let mut there = Vec::new();
     let mut found = Vec::new();
-    if place == Place::Slurm && tool::is_installed("sbatch") {
-        there.extend(slurm());
+    match place {
+        Place::Slurm if tool::is_installed("sbatch") => there.extend(slurm()),
+        Place::Slurm => {}
+        Place::Torchrun => driver(gpus, &mut there, &mut found),
     }
     if profile.container.is_none() && profile.modules.is_empty() {
         python(profile, place, &mut there, &mut found);
@@ -57,6 +59,28 @@ fn slurm() -> Option<Tool> {
         name: name.to_owned(),
         version: version.to_owned(),
     })
+}
+
+/// The GPUs of this machine, as the driver lists them.
+fn driver(gpus: usize, there: &mut Vec<Tool>, found: &mut Vec<Finding>) {
+    let mut command = Command::new("nvidia-smi");
+    command.args(["--query-gpu=name,driver_version", "--format=csv,noheader"]);
+    let answer = tool::ask(command, LIMIT).ok().filter(|a| a.success);
+    let lines: Vec<&str> = answer.as_ref().map_or(vec![], |a| a.out.lines().collect());
+    let has = lines.len();
+    if let Some((name, version)) = lines.first().and_then(|line| line.split_once(", ")) {
+        there.push(Tool {
+            name: format!("{has} {name}, driver"),
+            version: version.to_owned(),
+        });
+    }
+    if answer.is_none() {
+        let message = "nvidia-smi finds no GPU on this machine".to_owned();
+        found.push(Finding::warning("gpus", message, None));
+    } else if has < gpus {
+        let message = format!("the job takes {gpus} GPUs, and this machine has {has}");
+        found.push(Finding::error("gpus", message, None));
+    }
 }
 
 fn python(profile: &Profile, place: Place, there: &mut Vec<Tool>, found: &mut Vec<Finding>) {
@@ -136,13 +160,18 @@ mod tests {
             python: vec!["no-such-python".into()],
             ..Profile::new("x")
         };
-        let severity = |place| tools(&profile, place).1[0].severity;
+        let severity = |place| {
+            let (_, found) = tools(&profile, place, 1);
+            let python = found.into_iter().find(|f| f.code == "python");
+            python.expect("it is not there").severity
+        };
         assert_eq!(severity(Place::Torchrun), crate::base::Severity::Error);
         assert_eq!(severity(Place::Slurm), crate::base::Severity::Warning);
         let inside = Profile {
             container: Some("image".into()),
             ..profile
         };
-        assert_eq!(tools(&inside, Place::Torchrun).1, []);
+        let found = tools(&inside, Place::Torchrun, 1).1;
+        assert!(found.iter().all(|f| f.code == "gpus"), "{found:?}");
     }
 }

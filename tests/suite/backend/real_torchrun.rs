@@ -183,6 +183,8 @@ fn the_program_trains_a_published_recipe_with_two_processes() {
         "weights",
         "--accept",
         "free-space",
+        "--accept",
+        "gpus",
         "--follow",
     ]);
     assert_eq!(code, Some(0), "{said}");
