@@ -116,7 +116,11 @@ pub struct Prepared {
 
 /// Reads the recipe and the profile, plans, and looks at what the launch needs.
 pub fn prepare(request: Request, profiles: &Profiles) -> Result<Prepared, LaunchError> {
-    let profile = profiles.choose(request.profile.as_deref())?.clone();
+    let profile = profiles.choose(request.profile.as_deref())?;
+    let profile = match request.place {
+        Place::Slurm => profile.clone(),
+        Place::Torchrun => profile.outside(),
+    };
     let here = std::env::current_dir()?;
     let mut loaded = recipe::load(&request.recipe, &request.sets, &|path| {
         fs::read_to_string(path)

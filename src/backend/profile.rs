@@ -105,6 +105,18 @@ impl Profile {
     }
 }
 
+impl Profile {
+    /// The same site without its container, which torchrun on this machine does not start: whoever wants it starts this program in it.
+    #[must_use]
+    pub fn outside(&self) -> Self {
+        Self {
+            container: None,
+            mounts: Vec::new(),
+            ..self.clone()
+        }
+    }
+}
+
 /// The file of profiles in the user's configuration: `$XDG_CONFIG_HOME/trestle/profiles.toml`.
 pub fn path() -> Option<PathBuf> {
     let config = std::env::var_os("XDG_CONFIG_HOME")

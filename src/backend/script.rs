@@ -48,8 +48,9 @@ pub fn slurm(job: &Job, profile: &Profile) -> Result<String, BackendError> {
     Ok(text)
 }
 
-/// The script for one machine: `torchrun` with a process a GPU.
+/// The script for one machine: `torchrun` with a process a GPU, outside of the profile's container.
 pub fn torchrun(job: &Job, profile: &Profile) -> Result<String, BackendError> {
+    let profile = &profile.outside();
     let bridge = bridge(profile)?;
     let mut text = header::local(job);
     text += &body::beginning(job, profile, bridge);
