@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
 mod figures;
+mod layout;
 mod leave;
 mod mapping;
 mod recipes;

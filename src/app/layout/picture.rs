@@ -20,9 +20,10 @@ const ROW: f64 = 24.0;
 /// Pieces of work narrower than this run together.
 const LEAST: f64 = 0.6;
 
-/// Wong's colour-blind safe colours, for the terms of memory in turn.
-const TERMS: [&str; 8] = [
+/// Wong's colour-blind safe colours and darker or lighter kin, for the terms of memory in turn.
+const TERMS: [&str; 12] = [
     "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#f0e442", "#d55e00", "#999999",
+    "#004d66", "#8c5a00", "#7fd1b9", "#5e3c70",
 ];
 
 struct Svg {

@@ -1,4 +1,6 @@
 //! What every stage computes when, to scale: forward, backward, idle.
+//!
+//! Where a column is longer than a piece of work, it says how much of it the stage is busy; enlarged, it says with what.
 
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -59,7 +61,8 @@ pub(super) fn draw(state: &State, canvas: &mut Canvas, area: Rect, view: &View) 
     };
     let width = usize::from(place.width);
     let (start, a_column) = window(schedule, view, screen.zoom, width);
-    let notes = notes(view, schedule, start, a_column, width, theme);
+    let is_coarse = a_column > view.quantum();
+    let notes = notes(view, schedule, (start, a_column, width), is_coarse, theme);
     let tall = (notes.len() as u16).min(inner.height.saturating_sub(1));
     let rows = usize::from(inner.height - tall);
     let stages = schedule.stages.len();
@@ -92,8 +95,13 @@ pub(super) fn draw(state: &State, canvas: &mut Canvas, area: Rect, view: &View) 
             theme.dim
         };
         canvas.line(inner, y, Span::styled(name, style));
-        let cells = cells(&schedule.stages[stage], start, a_column, width);
-        canvas.line(place, y, row(&cells, theme));
+        let pieces = &schedule.stages[stage];
+        let line = if is_coarse {
+            shares(&loads(pieces, start, a_column, width), theme)
+        } else {
+            row(&cells(pieces, start, a_column, width), theme)
+        };
+        canvas.line(place, y, line);
     }
     for (i, line) in notes.into_iter().take(usize::from(tall)).enumerate() {
         canvas.line(inner, (rows + i) as u16, line);
@@ -116,9 +124,8 @@ fn window(schedule: &Schedule, view: &View, zoom: Option<usize>, width: usize) -
 fn notes(
     view: &View,
     schedule: &Schedule,
-    start: f64,
-    a_column: f64,
-    width: usize,
+    (start, a_column, width): (f64, f64, usize),
+    is_coarse: bool,
     theme: &Theme,
 ) -> Vec<Line<'static>> {
     let Ok(plan) = &view.plan else {
@@ -126,21 +133,28 @@ fn notes(
     };
     let time = &plan.time;
     let end = (start + a_column * width as f64).min(schedule.seconds);
-    let mut lines = vec![Line::from(vec![
-        Span::styled(" █", theme.series[0]),
-        Span::styled(" forward ", theme.dim),
-        Span::styled("▒", theme.series[1]),
-        Span::styled(" backward  · idle", theme.dim),
-        Span::styled(
-            format!(
-                "   {} to {} of {}",
-                seconds(start),
-                seconds(end),
-                seconds(schedule.seconds)
-            ),
-            theme.dim,
-        ),
-    ])];
+    let span = format!(
+        "   {} to {} of {}",
+        seconds(start),
+        seconds(end),
+        seconds(schedule.seconds)
+    );
+    let legend = if is_coarse {
+        vec![
+            Span::styled(" █▓▒░", theme.series[0]),
+            Span::styled(" busy · idle, enter enlarges", theme.dim),
+        ]
+    } else {
+        vec![
+            Span::styled(" █", theme.series[0]),
+            Span::styled(" forward ", theme.dim),
+            Span::styled("▒", theme.series[1]),
+            Span::styled(" backward  · idle", theme.dim),
+        ]
+    };
+    let mut lines = vec![Line::from(
+        [legend, vec![Span::styled(span, theme.dim)]].concat(),
+    )];
     let slowest = time.stages.iter().max_by(|one, other| {
         (one.forward + one.backward).total_cmp(&(other.forward + other.backward))
     });
@@ -203,6 +217,41 @@ fn cells(pieces: &[Piece], start: f64, a_column: f64, width: usize) -> Vec<Cell>
             }
         })
         .collect()
+}
+
+/// The share of each column in which a stage is busy.
+fn loads(pieces: &[Piece], start: f64, a_column: f64, width: usize) -> Vec<f64> {
+    let mut loads = vec![0.0; width];
+    for piece in pieces {
+        let (from, to) = (
+            (piece.start - start) / a_column,
+            (piece.end - start) / a_column,
+        );
+        let first = from.max(0.0) as usize;
+        for (column, load) in loads.iter_mut().enumerate().skip(first) {
+            let (left, right) = (column as f64, column as f64 + 1.0);
+            if to <= left {
+                break;
+            }
+            *load += (to.min(right) - from.max(left)).max(0.0);
+        }
+    }
+    loads
+}
+
+/// A stage's line of shares.
+fn shares(loads: &[f64], theme: &Theme) -> Line<'static> {
+    const LEVELS: [char; 5] = ['·', '░', '▒', '▓', '█'];
+    let spans = loads.chunk_by(|one, other| (*one < 0.125) == (*other < 0.125));
+    let spans = spans.map(|chunk| {
+        let text: String = chunk
+            .iter()
+            .map(|load| LEVELS[((load * 4.0 + 0.5) as usize).min(4)])
+            .collect();
+        let is_idle = chunk.first().is_none_or(|load| *load < 0.125);
+        Span::styled(text, if is_idle { theme.dim } else { theme.series[0] })
+    });
+    Line::from(spans.collect::<Vec<_>>())
 }
 
 /// A stage's line: forwards and backwards filled, with their micro-batch where there is room for it.
@@ -281,6 +330,10 @@ mod tests {
                     })
                     .collect();
                 prop_assert!(seen.windows(2).all(|pair| pair[0] <= pair[1]));
+                let loads = loads(pieces, 0.0, a_column, width);
+                prop_assert!(loads.iter().all(|load| (0.0..1.0 + 1e-6).contains(load)));
+                let sum: f64 = loads.iter().sum();
+                prop_assert!((sum * a_column - wanted).abs() < 1e-6);
             }
         }
     }
