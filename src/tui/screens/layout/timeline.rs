@@ -8,7 +8,7 @@ use ratatui::text::{Line, Span};
 
 use crate::app::layout::{Pane, View, seconds};
 use crate::app::{State, list};
-use crate::plan::{Piece, Schedule};
+use crate::plan::{LinkKind, Piece, Schedule, StageTime, Traffic};
 use crate::tui::canvas::Canvas;
 use crate::tui::theme::Theme;
 
@@ -160,14 +160,7 @@ fn notes(
     });
     if let (Some(slowest), true) = (slowest, time.stages.len() > 1) {
         let over = 100.0 * (time.skew - 1.0);
-        let stage = plan.stages.get(slowest.stage);
-        let why = match stage {
-            Some(stage) if stage.mtp > 0 && stage.head => " (MTP and loss)",
-            Some(stage) if stage.head => " (loss)",
-            Some(stage) if stage.mtp > 0 => " (MTP)",
-            Some(stage) if stage.pp == 0 && view.job.megatron.patches > 0 => " (vision tower)",
-            _ => "",
-        };
+        let why = why_slow(view, slowest);
         let text = if over < 0.5 {
             " stages take as long as each other".to_owned()
         } else {
@@ -186,6 +179,38 @@ fn notes(
         theme.dim,
     ));
     lines
+}
+
+/// Why a stage takes longer than others, in brackets; empty where that is not plain.
+fn why_slow(view: &View, slowest: &StageTime) -> String {
+    let Ok(plan) = &view.plan else {
+        return String::new();
+    };
+    // The same traffic goes over a faster link elsewhere.
+    let far = slowest.traffic.iter().find(|item| {
+        let is_near = |other: &Traffic| other.name == item.name && other.link == LinkKind::NvLink;
+        let mut others = plan.time.stages.iter().flat_map(|stage| &stage.traffic);
+        item.link == LinkKind::Infiniband && others.any(is_near)
+    });
+    let stage = plan.stages.get(slowest.stage);
+    let parts: Vec<String> = [
+        stage
+            .filter(|stage| stage.mtp > 0)
+            .map(|_| "MTP".to_owned()),
+        stage.filter(|stage| stage.head).map(|_| "loss".to_owned()),
+        stage
+            .filter(|stage| stage.pp == 0 && view.job.megatron.patches > 0)
+            .map(|_| "vision tower".to_owned()),
+        far.map(|item| format!("{} over InfiniBand", item.name)),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if parts.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", parts.join(", "))
+    }
 }
 
 /// What a column shows.
