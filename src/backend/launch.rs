@@ -21,6 +21,9 @@ use crate::recipe::{self, Loaded};
 use crate::run::{self, CreateRun, RunDirectory, RunError};
 use crate::spec;
 
+/// Code of the warning that our own trainer does not spread a layout.
+const ONE_PROCESS: &str = "W0405";
+
 /// Where a job of Megatron-Bridge runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -128,6 +131,8 @@ pub fn prepare(request: Request, profiles: &Profiles) -> Result<Prepared, Launch
     if !loaded.is_readable() || loaded.recipe.is_none() && loaded.megatron.is_none() {
         return Err(LaunchError::Recipe(Box::new(loaded)));
     }
+    // That our own trainer has one process is no matter here.
+    loaded.diagnostics.retain(|d| d.code != ONE_PROCESS);
     loaded.recipe = loaded.recipe.map(|own| own.with_absolute_paths(&here));
     let name = request.name.clone().unwrap_or_else(|| {
         let stem = request.recipe.file_stem().unwrap_or_default();

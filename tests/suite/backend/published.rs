@@ -259,6 +259,12 @@ fn recipes_of_our_own_go_to_a_recipe_that_is_named() {
         "{:?}",
         codes(&nine)
     );
+    let noted = nine.loaded.diagnostics.iter().map(|d| d.code);
+    assert!(
+        noted.clone().all(|code| code != "W0405"),
+        "{:?}",
+        noted.collect::<Vec<_>>()
+    );
     // Another size is another model.
     let wrong = with("qwen35_vl_27b_sft_16gpu_h100_bf16_config");
     assert!(
