@@ -4,6 +4,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use trestle::app::layout::{Changes, Effect as Work, Knob, Message as Layout, Pane, View, errors};
+use trestle::app::recipes::Message as Recipes;
 use trestle::app::{Background, Effect, Message, Screen, Size};
 use trestle::plan::{Axis, MegatronRecompute, fit};
 use trestle::recipe::{self, Value};
@@ -787,4 +788,61 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn every_published_recipe_is_laid_out() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/megatron");
+    let mut bench = Bench::new(120, 36);
+    bench.files.clear();
+    for part in ["", "base"] {
+        for entry in std::fs::read_dir(folder.join(part)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|ending| ending == "toml") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let name = path.file_name().unwrap();
+                bench
+                    .files
+                    .push((Path::new(FOLDER).join(part).join(name), text));
+            }
+        }
+    }
+    bench.send(Message::Recipes(Recipes::Changed(Vec::new())));
+    let (mut laid, mut refused) = (0, 0);
+    for at in 0..bench.state.recipes.entries.len() {
+        bench.press("1");
+        bench.state.recipes.cursor = at;
+        let entry = &bench.state.recipes.entries[at];
+        let name = entry.name.clone();
+        if entry.group == "base" {
+            continue;
+        }
+        let bridge = entry.checked.as_ref().and_then(|c| c.bridge.clone());
+        let bridge = bridge.unwrap_or_else(|| panic!("{name} is no recipe for Megatron"));
+        bench.press("3");
+        let shown = view(&bench);
+        assert_eq!(shown.job.gpus, bridge.gpus, "{name}");
+        assert_eq!(
+            shown.problems,
+            trestle::plan::problems(&bridge.job()),
+            "{name}"
+        );
+        let machine = bridge.text("megatron.hardware").unwrap();
+        assert!(shown.machine.name.eq_ignore_ascii_case(machine), "{name}");
+        if let Ok(plan) = &shown.plan {
+            let world = bridge.degrees.world_size();
+            assert_eq!(plan.grid.world_size(), world, "{name}");
+            assert!(plan.time.seconds > 0.0, "{name}");
+            laid += 1;
+        } else {
+            assert!(shown.errors() > 0, "{name}");
+            refused += 1;
+        }
+        for _ in Pane::ALL {
+            bench.press("tab");
+            bench.text();
+        }
+    }
+    assert_eq!(laid + refused, 36);
+    assert!(laid > 30, "{laid}");
 }
