@@ -5,6 +5,15 @@ use super::iteration::{depth, set_depth};
 use super::line::{Line, Memory, Split};
 use crate::event::tensorboard::Scalar;
 
+/// The last second of the year 9999, after which no clock stands.
+const LATEST: f64 = 253_402_300_799.0;
+
+/// Milliseconds of a writer's time; a time that is none is the epoch, so that differences of times never overflow.
+fn time_ms(seconds: f64) -> i64 {
+    // The cast takes NaN for 0.
+    (seconds.clamp(0.0, LATEST) * 1000.0) as i64
+}
+
 /// Joins the scalars of one file by step. What belongs to one step is told when another step begins or when asked.
 #[derive(Debug, Default)]
 pub struct Steps {
@@ -34,7 +43,7 @@ impl Steps {
         let value = f64::from(scalar.value);
         let open = self.open.get_or_insert_with(|| Iteration {
             step,
-            time_ms: (scalar.wall_time * 1000.0) as i64,
+            time_ms: time_ms(scalar.wall_time),
             ..Iteration::default()
         });
         let mut is_training = true;

@@ -326,6 +326,10 @@ impl Translator {
     }
 
     fn iteration(&mut self, it: Iteration) {
+        // The first update is 1; what stands at 0 was measured before it.
+        if it.step == 0 {
+            return;
+        }
         if let Some(last) = self.last
             && !self.starting
             && it.step <= last.step

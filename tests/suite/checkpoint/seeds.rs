@@ -119,6 +119,7 @@ fn headers_are_read_or_refused_within_bounds() {
 #[test]
 fn logs_of_other_trainers_say_something_or_nothing_within_bounds() {
     use trestle::backend::foreign::{Options, Parser, Translator};
+    use trestle::event::Event;
     each(
         "log",
         |n| (1 << 20) + 4096 * n,
@@ -128,17 +129,34 @@ fn logs_of_other_trainers_say_something_or_nothing_within_bounds() {
             parser.feed(&input[1..], &mut |line| translator.take(line));
             parser.finish(&mut |line| translator.take(line));
             translator.settle();
-            !translator.drain().is_empty()
+            let records = translator.drain();
+            let mut last = None;
+            for record in &records {
+                match &record.event {
+                    Event::Started { step, .. } => last = Some(*step),
+                    Event::Step(step) => {
+                        assert!(
+                            last < Some(step.step),
+                            "steps rise from where a segment begins"
+                        );
+                        last = Some(step.step);
+                    }
+                    _ => {}
+                }
+            }
+            !records.is_empty()
         },
     );
 }
 
 #[test]
 fn event_files_are_read_or_refused_within_bounds() {
+    use trestle::backend::foreign::scalars::Steps;
+    use trestle::backend::foreign::{Options, Translator};
     use trestle::event::tensorboard::{decode, encode_frame};
     each(
         "tensorboard",
-        |n| (64 << 10) + 256 * n,
+        |n| (1 << 20) + 4096 * n,
         |input| {
             let mut file = vec![];
             if input[0] % 2 == 0 {
@@ -151,7 +169,17 @@ fn event_files_are_read_or_refused_within_bounds() {
                     rest = after;
                 }
             }
-            decode(&file).is_ok_and(|(scalars, used)| !scalars.is_empty() && used == file.len())
+            let Ok((scalars, used)) = decode(&file) else {
+                return false;
+            };
+            let (mut steps, mut translator) =
+                (Steps::default(), Translator::new(Options::default()));
+            for scalar in &scalars {
+                steps.take(scalar, &mut |line| translator.take(line));
+            }
+            steps.flush(&mut |line| translator.take(line));
+            translator.settle();
+            used == file.len() && !translator.drain().is_empty()
         },
     );
 }
