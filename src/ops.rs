@@ -46,7 +46,7 @@ pub use arithmetic::{add, add_assign, fill_zero, scale};
 pub use buffer::buffer;
 pub use cu_seqlens::CuSeqlens;
 #[cfg(feature = "cuda")]
-pub use cuda::{KernelTime, kernel_times};
+pub use cuda::{KernelTime, kernel_times, poison_outputs};
 pub use host::{retain_heap, update};
 pub use mark::Mark;
 pub use snapshot::Snapshot;

@@ -15,6 +15,7 @@ use candle_core::cuda_backend::cudarc::driver::{CudaFunction, CudaModule};
 use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
 use candle_core::{CudaDevice, Error, Result};
 
+pub use launch::poison_outputs;
 pub(super) use launch::{
     Argument, Form, add_rows, compute_capability, each, grid, head_strides, launch, output,
     pointer, row_stride, zero,

@@ -4,8 +4,8 @@
 
 One run trains; windows of steps without and with a workbench on its Train screen, in a terminal of 160x48, take turns. They come as without,
 with, with, without, so that a GPU that gets slower as it gets warmer slows both. A figure is the median of the step times of all windows of a
-kind. Then one checkpoint is written while it trains. OUT gets the run's events, the last bytes that the terminal got (screen.raw: `cat` it in a
-terminal of that size), and attached.json.
+kind. Then one checkpoint is written while it trains. OUT gets the run's events, attached.json, and what the terminal got: screen.raw, and dialog.raw of
+the recipe's launch dialog (`cat` them in a terminal of that size).
 """
 
 import argparse
@@ -23,8 +23,10 @@ import time
 from pathlib import Path
 
 COLUMNS, LINES = 160, 48
-# Steps after a change that count for neither kind, and keys that lead from the first screen to the newest run's.
-BETWEEN, KEYS = 8, (b"5", b"\r")
+# Steps after a change that count for neither kind.
+BETWEEN = 8
+# Keys that lead from the first screen to the newest run's, and to the recipe's launch dialog.
+TO_RUN, TO_DIALOG = (b"5", b"\r"), (b"/", b"{recipe}", b"\r", b"\r")
 
 parser = argparse.ArgumentParser()
 parser.add_argument("trestle")
@@ -41,18 +43,21 @@ base = [options.trestle, "--runs", str(options.out)]
 class Workbench:
     """The program in a terminal of its own, whose output is kept."""
 
-    def __init__(self):
+    def __init__(self, way):
         self.bytes = bytearray()
         self.pid, self.terminal = pty.fork()
         if self.pid == 0:
             os.environ |= {"TERM": "xterm-256color", "LANG": "C.UTF-8", "COLUMNS": "", "LINES": ""}
             os.execvp(base[0], base)
-        fcntl.ioctl(self.terminal, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
-        os.kill(self.pid, signal.SIGWINCH)
+        self.resize(COLUMNS)
         threading.Thread(target=self.read, daemon=True).start()
-        for keys in KEYS:
+        for keys in way:
             time.sleep(0.7)
             os.write(self.terminal, keys)
+
+    def resize(self, columns):
+        fcntl.ioctl(self.terminal, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, columns, 0, 0))
+        os.kill(self.pid, signal.SIGWINCH)
 
     def read(self):
         try:
@@ -62,9 +67,11 @@ class Workbench:
             pass
 
     def leave(self):
-        """A redraw of everything, then the end; returns what the terminal got since the redraw."""
+        """A resize, which redraws everything, then the end; returns what the terminal got since."""
+        self.resize(COLUMNS - 1)
+        time.sleep(0.5)
         self.bytes.clear()
-        os.write(self.terminal, b"\x0c")
+        self.resize(COLUMNS)
         time.sleep(0.7)
         seen = bytes(self.bytes)
         os.kill(self.pid, signal.SIGKILL)
@@ -97,6 +104,10 @@ def reach(run, step):
 
 end = time.monotonic() + options.seconds
 options.out.mkdir(parents=True, exist_ok=True)
+name = Path(options.recipe).name.encode()
+dialog = Workbench([keys.replace(b"{recipe}", name) for keys in TO_DIALOG])
+time.sleep(1)
+(options.out / "dialog.raw").write_bytes(dialog.leave())
 last = 4 * options.rounds * (options.window + BETWEEN) + 20
 sets = ["train.steps=100000", "train.global_batch_size=2", "logging.interval=1", "train.eval_interval=0", "schedule.warmup_steps=5"]
 sets += [f"checkpoint.interval={last}", "logging.tensorboard=false", *options.set]
@@ -110,7 +121,7 @@ first = 12
 for _ in range(options.rounds):
     for kind in ("detached", "attached", "attached", "detached"):
         times = windows[kind]
-        workbench = Workbench() if kind == "attached" else None
+        workbench = Workbench(TO_RUN) if kind == "attached" else None
         if not reach(run, first + BETWEEN + options.window):
             break
         of_window = range(first + BETWEEN, first + BETWEEN + options.window)

@@ -1,7 +1,7 @@
 //! Kernels on a GPU against their CPU references; needs a CUDA device, so CI only builds it.
 //!
 //! `cargo test --features cuda --test device --no-run` makes the binary, which is carried to a machine with a GPU and run there.
-//! Outputs start as NaN in debug builds, which these are. Lines that begin with `error` or `speed` hold the figures.
+//! Outputs start as NaN. Lines that begin with `error` or `speed` hold the figures.
 #![allow(missing_docs, reason = "tests are read, not linked against")]
 #![allow(clippy::print_stdout, reason = "the lines hold the figures")]
 
@@ -29,7 +29,7 @@ mod truth;
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Result, Tensor};
-use trestle::ops::{device, kernel_times};
+use trestle::ops::{device, kernel_times, poison_outputs};
 
 /// Peak of the H100 SXM's memory, bytes a second, by its datasheet.
 const PEAK: f64 = 3.35e12;
@@ -51,8 +51,9 @@ fn tolerance_of_sum(n: usize) -> f64 {
     (n as f64).sqrt().max(32.0) / f64::from(1u32 << 24)
 }
 
-/// The first GPU, or a test that says it ran on none.
+/// The first GPU, whose kernels' outputs start as NaN, or a test that says it ran on none.
 fn gpu() -> Device {
+    poison_outputs(true);
     device::open(0).expect("this test runs on a machine with a GPU")
 }
 

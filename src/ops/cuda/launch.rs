@@ -1,5 +1,7 @@
 //! The one way to start a kernel, and the tensors that it writes.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use candle_core::cuda_backend::cudarc::driver::result::memset_d8_async;
 use candle_core::cuda_backend::cudarc::driver::sys::CUfunction_attribute;
 use candle_core::cuda_backend::cudarc::driver::{
@@ -158,8 +160,16 @@ pub(in crate::ops) fn add_rows(partial: &Tensor, sum: &Tensor) -> Result<()> {
     )
 }
 
-/// A tensor to be written by a kernel, on the device of `like`. In debug builds it starts as NaN, so that a value left unwritten
-/// shows.
+/// Whether outputs start as NaN.
+static POISON: AtomicBool = AtomicBool::new(cfg!(debug_assertions));
+
+/// Lets outputs of kernels start as NaN, or not, from now on; they do in debug builds. The tests of kernels ask for it, so that a
+/// value left unwritten shows.
+pub fn poison_outputs(on: bool) {
+    POISON.store(on, Relaxed);
+}
+
+/// A tensor to be written by a kernel, on the device of `like`; see [`poison_outputs`].
 pub(in crate::ops) fn output(
     like: &Tensor,
     dtype: DType,
@@ -195,7 +205,7 @@ fn uninitialised<T: CudaDType + DeviceRepr>(device: &CudaDevice, shape: Shape) -
     #[expect(unsafe_code, reason = "memory that is not set")]
     // SAFETY: every caller's kernel writes all values before anyone reads them.
     let mut slice: CudaSlice<T> = unsafe { device.alloc::<T>(shape.elem_count())? };
-    if cfg!(debug_assertions) && shape.elem_count() > 0 {
+    if POISON.load(Relaxed) && shape.elem_count() > 0 {
         let stream = device.cuda_stream();
         let bytes = slice.num_bytes();
         let (pointer, _written) = slice.device_ptr_mut(&stream);
