@@ -22,6 +22,7 @@ mod phase;
 mod prepared;
 mod probe;
 mod recompute;
+mod runner;
 mod shift;
 
 pub use batch::{Batch, Targets};
@@ -37,4 +38,5 @@ pub use phase::Phase;
 pub use prepared::{Preparation, Prepared};
 pub use probe::Probe;
 pub use recompute::{Part, Recompute};
+pub use runner::Runner;
 pub use shift::{shift, shift_context_parallel};

@@ -1,9 +1,9 @@
 //! Tensor operations, one room a kernel family.
 //!
-//! An op is a pair of plain functions, `forward` and `backward`; no graph is recorded. Activations are packed, `[N, ...]` with `N`
-//! tokens, and [`CuSeqlens`] says where one sequence ends and the next begins: no op has a batch dimension. Weight gradients are
-//! added into views of the gradient arena, everything else is returned. On the CPU all tensors are `f32`. Tensors are contiguous,
-//! except where an op takes views: columns of a joint buffer, whose last dimension alone is contiguous.
+//! An op is a pair of plain functions, `forward` and `backward`; nothing is recorded to differentiate it. Activations are packed,
+//! `[N, ...]` with `N` tokens, and [`CuSeqlens`] says where one sequence ends and the next begins: no op has a batch dimension. Weight
+//! gradients are added into views of the gradient arena, everything else is returned. On the CPU all tensors are `f32`. Tensors are
+//! contiguous, except where an op takes views: columns of a joint buffer, whose last dimension alone is contiguous.
 //!
 //! Each room has its door (`rms_norm.rs`: the math, the shapes, the choice of device) and its CPU form (`rms_norm/reference.rs`).
 //! An op that has no kernel for a tensor's device says so in an error that names both.
@@ -33,6 +33,7 @@ pub mod embedding;
 pub mod gated_delta;
 pub mod gated_norm;
 pub mod gdn_gates;
+pub mod graph;
 pub mod linear;
 pub mod qk_norm_rope;
 pub mod reduce;

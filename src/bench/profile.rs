@@ -7,13 +7,13 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
-use super::clock::Mark;
 use super::{Sizes, Spread};
 use crate::base::Bytes;
 use crate::nn::{
-    Batch, LossScales, Model, NnError, Parameters, Phase, Precision, Recompute, StepOutput,
+    Batch, LossScales, Model, NnError, Parameters, Phase, Precision, Prepared, Recompute, Runner,
+    StepOutput,
 };
-use crate::ops::{self, CuSeqlens, adamw, device, reduce};
+use crate::ops::{self, CuSeqlens, Mark, adamw, device, graph, reduce};
 
 /// Largest norm of a gradient.
 const CLIP: f64 = 1.0;
@@ -31,6 +31,8 @@ pub struct StepOptions {
     pub micro_batches: usize,
     /// How much the MTP losses count.
     pub mtp_lambda: f32,
+    /// Whether micro-batches are launched as graphs where the device can.
+    pub cuda_graph: bool,
     /// Steps before the first timed one.
     pub warm_up: usize,
     /// Timed steps.
@@ -70,6 +72,10 @@ pub struct Profile {
     pub step: Spread,
     /// By the median.
     pub tokens_per_second: f64,
+    /// Micro-batches of the timed steps that were launched as graphs.
+    pub graphs: u64,
+    /// Why none could be, if that was tried.
+    pub graph_failure: Option<String>,
     /// Parts of a step in their order.
     pub phases: Vec<PhaseTime>,
     /// By kernel, longest first; empty where kernels have no clock.
@@ -89,7 +95,8 @@ pub struct Profile {
 /// A model with its optimizer on one batch of random tokens.
 struct Step {
     model: Model,
-    batch: Batch,
+    runner: Runner,
+    batch: Prepared,
     moments: [Tensor; 2],
     guard: adamw::Guard,
     squares: Tensor,
@@ -105,16 +112,17 @@ pub fn profile(device: &Device, options: StepOptions) -> Result<Profile, NnError
     let (warm_up, repeat) = (options.warm_up, options.repeat.max(1));
     let mut step = Step::new(device, options)?;
     for _ in 0..warm_up {
-        step.run(&mut |_| {})?.read()?;
+        step.run(&mut |_, _| {})?.read()?;
     }
+    let launches = step.runner.launches();
     device.synchronize()?;
     device::reset_peak(device)?;
     let mut whole = Vec::with_capacity(repeat);
     let mut parts: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
     let mut output = StepOutput::default();
     for _ in 0..repeat {
-        let mut marks = vec![(None, Mark::set(device))];
-        let pending = step.run(&mut |part| marks.push((Some(part), Mark::set(device))))?;
+        let mut marks = vec![(None, Mark::record(device)?)];
+        let pending = step.run(&mut |part, mark| marks.push((Some(part), mark)))?;
         output = pending.read()?;
         device.synchronize()?;
         let (seconds, by_part) = between(marks)?;
@@ -124,14 +132,21 @@ pub fn profile(device: &Device, options: StepOptions) -> Result<Profile, NnError
         }
     }
     let memory = device::memory(device)?;
+    let graphs = step.runner.launches() - launches;
+    let graph_failure = step.runner.take_failure();
+    // Kernels of a graph have no times of their own.
+    step.runner = Runner::new(device, false);
+    graph::trim(device)?;
     let kernels = kernels(device, &mut step)?;
     let spread = Spread::of(whole);
-    let tokens = step.batch.tokens() * step.options.micro_batches;
+    let tokens = step.batch.batch().tokens() * step.options.micro_batches;
     Ok(Profile {
         tokens,
         parameters: step.model.parameters().masters().elem_count(),
         tokens_per_second: tokens as f64 / spread.median,
         step: spread,
+        graphs,
+        graph_failure,
         phases: parts
             .into_iter()
             .map(|(part, seconds)| PhaseTime {
@@ -160,16 +175,13 @@ fn part(phase: Phase) -> usize {
 }
 
 /// Seconds from the first mark to the last, and those that end in each part.
-fn between(
-    marks: Vec<(Option<usize>, candle_core::Result<Mark>)>,
-) -> candle_core::Result<(f64, BTreeMap<usize, f64>)> {
+fn between(marks: Vec<(Option<usize>, Mark)>) -> candle_core::Result<(f64, BTreeMap<usize, f64>)> {
     let mut by_part = BTreeMap::new();
     let mut whole = 0.0;
     let mut before: Option<Mark> = None;
     for (part, mark) in marks {
-        let mark = mark?;
         if let (Some(part), Some(before)) = (part, &before) {
-            let seconds = before.until(&mark)?;
+            let seconds = mark.seconds_since(before)?;
             whole += seconds;
             *by_part.entry(part).or_default() += seconds;
         }
@@ -199,7 +211,9 @@ impl Step {
             vec![1.0; tokens],
             CuSeqlens::uniform(sizes.micro_batch_size, sizes.seq_length),
         );
+        let batch = model.preparation().prepare(batch)?;
         Ok(Self {
+            runner: Runner::new(device, options.cuda_graph),
             model,
             batch,
             moments,
@@ -213,7 +227,7 @@ impl Step {
     /// Gradients of every micro-batch, clipping at 1, one `AdamW` update.
     fn run(
         &mut self,
-        ended: &mut (dyn FnMut(usize) + Send),
+        ended: &mut (dyn FnMut(usize, Mark) + Send),
     ) -> Result<crate::nn::Pending, NnError> {
         let parameters = self.model.parameters().clone();
         parameters.zero_grads()?;
@@ -224,12 +238,11 @@ impl Step {
         };
         let mut pending = None;
         for _ in 0..self.options.micro_batches.max(1) {
-            let mut phase_ended = |phase| ended(part(phase));
-            pending = Some(self.model.forward_backward_in_phases(
-                &self.batch,
-                &scales,
-                &mut phase_ended,
-            )?);
+            let mut phase_ended = |phase, mark| ended(part(phase), mark);
+            pending = Some(
+                self.runner
+                    .run(&self.model, &self.batch, &scales, &mut phase_ended)?,
+            );
         }
         let pending: crate::nn::Pending =
             pending.ok_or_else(|| candle_core::Error::Msg("no micro-batch".into()))?;
@@ -237,7 +250,7 @@ impl Step {
         reduce::sum_of_squares_into(parameters.grads(), &self.squares)?;
         self.guard.judge(&pending.sums(), &self.squares, CLIP)?;
         self.update(&parameters)?;
-        ended(3);
+        ended(3, Mark::record(parameters.weights().device())?);
         Ok(pending)
     }
 
@@ -294,7 +307,7 @@ fn kernels(device: &Device, step: &mut Step) -> Result<Vec<KernelShare>, NnError
     let mut failed = None;
     let timed = rayon::scope(|_| {
         ops::kernel_times(device, || {
-            let result = step.run(&mut |_| {}).and_then(crate::nn::Pending::read);
+            let result = step.run(&mut |_, _| {}).and_then(crate::nn::Pending::read);
             failed = result.err();
             Ok(())
         })

@@ -240,6 +240,9 @@ pub struct StepRecord {
     /// Memory by term against its plan, at steps where the trainer measured it: the first ones, and whenever a peak grew.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<MemoryUse>,
+    /// Micro-batches of the step that a GPU got as recorded graphs.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub graphs: u64,
     /// Whether the update was skipped for a non-finite loss or gradient.
     pub skipped: bool,
     /// Numbers that only some trainers have, by name: those of [`EXTRAS`], and the metrics of a task as its trainer calls them.
@@ -262,6 +265,11 @@ pub const EXTRAS: [&str; 11] = [
     "max_attention_logit",
     "loss_scale",
 ];
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
 
 /// What one device's memory holds, in bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

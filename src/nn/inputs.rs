@@ -7,13 +7,14 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::ops::cross_entropy::{self, Objective};
 use crate::ops::embedding::{self, Ids, PlacedPlan};
-use crate::ops::{rope, transfer};
+use crate::ops::{CuSeqlens, rope, transfer};
 use crate::spec::TextConfig;
 
 use super::NnError;
 use super::batch::Targets;
 use super::decoder_layer::Context;
 use super::loss::LossScales;
+use super::pending::{DepthPending, Pending};
 use super::prepared::{Layout, Part, Prepared};
 
 /// What one forward, or forward and backward, reads besides weights.
@@ -103,24 +104,78 @@ impl Inputs {
     /// Takes another batch in, on a GPU at the same addresses and behind the work that is queued.
     ///
     /// # Errors
-    /// When its sequences are others, so that something that is not refilled would differ; on the CPU, where there is nothing to keep.
+    /// When its sequences are others, or it was prepared otherwise.
     pub fn refill(&mut self, prepared: &Prepared, scales: &LossScales) -> Result<(), NnError> {
         let scales = Some(scales);
-        let refused = |reason: &str| NnError::Tensor(candle_core::Error::Msg(reason.to_owned()));
-        let (Some(places), Some(tables)) = (&self.places, prepared.tables()) else {
-            return Err(refused("inputs are refilled on a GPU alone"));
-        };
-        if tables.layout != places.layout || prepared.batch().cu_seqlens != self.context.cu_seqlens
+        let batch = prepared.batch();
+        let layouts = (
+            self.places.as_ref().map(|places| places.layout),
+            prepared.tables().map(|tables| tables.layout),
+        );
+        if layouts.0 != layouts.1
+            || prepared.depths().len() != 1 + self.mtp.len()
+            || batch.cu_seqlens != self.context.cu_seqlens
         {
-            return Err(refused("inputs are refilled with batches of one shape"));
+            return Err(NnError::Tensor(candle_core::Error::Msg(
+                "inputs are refilled with batches of one shape".to_owned(),
+            )));
         }
-        transfer::refill_u32(&places.words, &tables.words)?;
-        transfer::refill_f32(&places.weights, &tables.weights)?;
-        transfer::refill_f32(&places.scales, &factors(prepared, scales))?;
-        self.context.rope.refresh(&places.positions()?)?;
-        (self.main, self.mtp) = depths_of(prepared, scales, Some(places))?;
+        self.context.rope = self.context.rope.at(&batch.position_ids)?;
+        if let (Some(places), Some(tables)) = (&self.places, prepared.tables()) {
+            transfer::refill_u32(&places.words, &tables.words)?;
+            transfer::refill_f32(&places.weights, &tables.weights)?;
+            transfer::refill_f32(&places.scales, &factors(prepared, scales))?;
+            self.context.rope.refresh(&places.positions()?)?;
+        }
+        (self.main, self.mtp) = depths_of(prepared, scales, self.places.as_ref())?;
         self.mtp_gradient = scales.is_some_and(|scales| scales.mtp_lambda != 0.0);
         Ok(())
+    }
+
+    /// What a run of these inputs on a GPU gives, for one that was recorded: the numbers are written when it is launched.
+    pub(super) fn pending(&self, saved_bytes: usize) -> candle_core::Result<Pending> {
+        let Some(places) = &self.places else {
+            candle_core::bail!("inputs of the CPU have no place for losses");
+        };
+        let depth = |k: usize, depth: &Depth| {
+            Ok(DepthPending {
+                sums: places.sums.get(k)?,
+                weight_sum: depth.objective.weight_sum(),
+                total: depth.objective.total(),
+            })
+        };
+        let mtp = self.mtp.iter().enumerate();
+        Ok(Pending {
+            main: depth(0, &self.main)?,
+            mtp: mtp
+                .map(|(k, of)| depth(k + 1, of))
+                .collect::<candle_core::Result<_>>()?,
+            saved_bytes,
+        })
+    }
+}
+
+/// What the recorded work for a batch depends on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Shape {
+    cu_seqlens: CuSeqlens,
+    /// Chunks of every depth without weight, for which nothing is computed.
+    weightless: Vec<bool>,
+    mtp_gradient: bool,
+}
+
+impl Shape {
+    /// Of a batch whose losses are computed for `chunk` tokens at a time.
+    pub(super) fn of(prepared: &Prepared, scales: &LossScales, chunk: usize) -> Self {
+        let depths = prepared.depths().iter();
+        let chunks = depths.flat_map(|targets| targets.loss_mask.chunks(chunk.max(1)));
+        Self {
+            cu_seqlens: prepared.batch().cu_seqlens.clone(),
+            weightless: chunks
+                .map(|weights| weights.iter().all(|weight| *weight == 0.0))
+                .collect(),
+            mtp_gradient: scales.mtp_lambda != 0.0,
+        }
     }
 }
 

@@ -150,6 +150,11 @@ impl Model {
         self.in_pool(|| self.step(inputs, ended))
     }
 
+    /// How many tokens' logits exist at the same time.
+    pub(super) fn loss_chunk(&self) -> usize {
+        self.loss_chunk
+    }
+
     /// Where the model computes.
     pub(super) fn device(&self) -> &Device {
         self.parameters.weights().device()

@@ -34,24 +34,24 @@ pub struct Output {
 }
 
 impl Output {
-    fn new(sums: Tensor, ce: Tensor, lse: Tensor, argmax: Tensor, weights: &[f32]) -> Self {
+    fn new(sums: Tensor, ce: Tensor, lse: Tensor, argmax: Tensor, objective: &Objective) -> Self {
         Self {
             sums,
             ce,
             lse,
             argmax,
-            total: weights.iter().filter(|weight| **weight != 0.0).count() as u64,
-            weight_sum: weights.iter().copied().map(f64::from).sum(),
+            total: objective.total(),
+            weight_sum: objective.weight_sum(),
         }
     }
 
-    fn of(losses: reference::Losses, weights: &[f32]) -> Result<Self> {
+    fn of(losses: reference::Losses, objective: &Objective) -> Result<Self> {
         let sums = Tensor::new(&[losses.loss_sum, losses.correct], &Device::Cpu)?;
         let (n, cpu) = (losses.ce.len(), &Device::Cpu);
         let ce = Tensor::from_vec(losses.ce, n, cpu)?;
         let lse = Tensor::from_vec(losses.lse, n, cpu)?;
         let argmax = Tensor::from_vec(losses.argmax, n, cpu)?;
-        Ok(Self::new(sums, ce, lse, argmax, weights))
+        Ok(Self::new(sums, ce, lse, argmax, objective))
     }
 }
 
@@ -109,7 +109,7 @@ pub fn forward_of(x: &Tensor, w: &Tensor, objective: &Objective, chunk: usize) -
         weights: &objective.weights,
         chunk,
     };
-    Output::of(reference::forward(&head), &objective.weights)
+    Output::of(reference::forward(&head), objective)
 }
 
 /// The loss and the gradient of `x` of the objective `scale sum_i weights_i ce_i`; adds that of `w` to `dw`.
@@ -172,5 +172,5 @@ pub fn forward_backward_of(
         reference::forward_backward(&head, objective.scale, dw)
     })?;
     let dx = host::tensor(dx, x.shape())?;
-    Ok((Output::of(losses, &objective.weights)?, dx))
+    Ok((Output::of(losses, objective)?, dx))
 }

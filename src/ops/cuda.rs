@@ -25,28 +25,42 @@ pub use timing::{KernelTime, kernel_times};
 
 include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
 
-/// Modules by device and kernel file.
-type Modules = HashMap<(usize, &'static str), Arc<CudaModule>>;
+/// What is loaded of a kernel file.
+struct Loaded {
+    module: Arc<CudaModule>,
+    functions: HashMap<String, CudaFunction>,
+}
 
-/// The function `name` of `kernels/{file}.cu` on `device`.
+/// Kernel files by device and name.
+type Files = HashMap<(usize, &'static str), Loaded>;
+
+/// The function `name` of `kernels/{file}.cu` on `device`; the driver is asked for it once.
 ///
 /// Fails when there is no such file or function, or the driver refuses the binary (a GPU older than `sm_80`).
 fn function(device: &CudaDevice, file: &'static str, name: &str) -> Result<CudaFunction> {
-    static MODULES: OnceLock<Mutex<Modules>> = OnceLock::new();
+    static FILES: OnceLock<Mutex<Files>> = OnceLock::new();
     let context = device.cuda_stream().context().clone();
-    let mut modules = MODULES
+    let mut files = FILES
         .get_or_init(Mutex::default)
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
-    let module = match modules.entry((context.ordinal(), file)) {
+    let loaded = match files.entry((context.ordinal(), file)) {
         Entry::Occupied(entry) => entry.into_mut(),
         Entry::Vacant(entry) => {
             let (_, binary) = KERNELS
                 .iter()
                 .find(|(kernel, _)| *kernel == file)
                 .ok_or_else(|| Error::Msg(format!("no kernel file {file}.cu in this build")))?;
-            entry.insert(context.load_module(Ptx::from_binary(binary.to_vec())).w()?)
+            entry.insert(Loaded {
+                module: context.load_module(Ptx::from_binary(binary.to_vec())).w()?,
+                functions: HashMap::new(),
+            })
         }
     };
-    module.load_function(name).w()
+    if let Some(function) = loaded.functions.get(name) {
+        return Ok(function.clone());
+    }
+    let function = loaded.module.load_function(name).w()?;
+    loaded.functions.insert(name.to_owned(), function.clone());
+    Ok(function)
 }

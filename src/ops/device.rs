@@ -26,13 +26,13 @@ pub struct Properties {
 /// The memory of a GPU at one time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
-    /// What the pool holds for tensors.
+    /// What the pool holds for tensors, and graphs for those inside them.
     pub reserved: Bytes,
     /// Most of that since [`reset_peak`].
     pub reserved_peak: Bytes,
-    /// What tensors take of the pool.
+    /// What tensors and graphs take of that.
     pub used: Bytes,
-    /// Most of that since [`reset_peak`].
+    /// Most of that since [`reset_peak`]: the sum of both peaks, which need not be at one time.
     pub used_peak: Bytes,
     /// What nobody has taken of the device, by the driver.
     pub free: Bytes,

@@ -6,7 +6,12 @@ use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::{CudaEvent, sys::CUevent_flags};
 use candle_core::{Device, Result};
 
+#[cfg(feature = "cuda")]
+use std::sync::Arc;
 use std::time::Instant;
+
+#[cfg(feature = "cuda")]
+use super::graph;
 
 /// The moment at which a device has done what was queued before; on the CPU, where nothing is queued, the moment of the call.
 #[derive(Debug)]
@@ -18,21 +23,31 @@ enum At {
     Host(Instant),
     /// A CUDA event in the device's stream.
     #[cfg(feature = "cuda")]
-    Device(CudaEvent),
+    Device(Arc<CudaEvent>),
 }
 
 impl Mark {
     /// Marks the end of what is queued on `device`, without waiting for it.
+    ///
+    /// # Errors
+    /// While a graph is recorded, which has marks of its own kind: [`graph::mark`](super::graph::mark).
     pub fn record(device: &Device) -> Result<Self> {
         match device {
             #[cfg(feature = "cuda")]
             Device::Cuda(device) => {
+                graph::refuse("a mark of the host's")?;
                 let stream = device.cuda_stream();
                 let event = stream.record_event(Some(CUevent_flags::CU_EVENT_DEFAULT));
-                Ok(Self(At::Device(event.w()?)))
+                Ok(Self(At::Device(Arc::new(event.w()?))))
             }
             _ => Ok(Self(At::Host(Instant::now()))),
         }
+    }
+
+    /// The moment that `event` records.
+    #[cfg(feature = "cuda")]
+    pub(super) fn of_event(event: Arc<CudaEvent>) -> Self {
+        Self(At::Device(event))
     }
 
     /// Whether the device has come this far.

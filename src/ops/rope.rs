@@ -77,8 +77,27 @@ impl Table {
         })
     }
 
+    /// The table of other positions, as many. Angles on a GPU keep their addresses, and the old values until [`Self::refresh`].
+    ///
+    /// # Errors
+    /// When a row has another length.
+    pub fn at(&self, position_ids: &[Vec<i64>; 3]) -> Result<Self> {
+        if let Some(row) = position_ids.iter().find(|row| row.len() != self.tokens) {
+            bail!(
+                "rope: a row of {} positions for a table of {}",
+                row.len(),
+                self.tokens
+            );
+        }
+        Ok(Self {
+            positions: Arc::new(position_ids.clone()),
+            host: Arc::default(),
+            ..self.clone()
+        })
+    }
+
     /// Computes the angles of a GPU now, from `positions` that are there, `[3 N]` u32: the rows one after the other, as [`words`] gives
-    /// them. They keep their addresses; the host's positions stay as they are.
+    /// them. They keep their addresses.
     ///
     /// # Errors
     /// When the table has angles on another device, or `positions` are not `3 N`; always on the CPU.

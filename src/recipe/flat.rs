@@ -151,6 +151,7 @@ pub(super) fn values(recipe: &Recipe) -> Values {
     v.insert("train.device", train.device.word());
     v.insert("train.precision", train.precision.word());
     v.insert("train.check_memory", Value::Boolean(train.check_memory));
+    v.insert("train.cuda_graph", Value::Boolean(train.cuda_graph));
     v.insert("train.threads", Value::count(train.threads));
     v.insert("train.steps", Value::count(train.steps));
     v.insert("train.seq_length", Value::count(train.seq_length));
@@ -269,6 +270,7 @@ pub(super) fn recipe(v: &Values, model: Model) -> Option<Recipe> {
             device: DeviceChoice::of(text("train.device")?)?,
             precision: PrecisionChoice::of(text("train.precision")?)?,
             check_memory: flag("train.check_memory")?,
+            cuda_graph: flag("train.cuda_graph")?,
             threads: count("train.threads")?,
             steps: long("train.steps")?,
             seq_length: count("train.seq_length")?,

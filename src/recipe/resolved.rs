@@ -112,6 +112,8 @@ pub struct Train {
     pub precision: PrecisionChoice,
     /// Whether the trainer refuses what its memory plan says cannot fit on the GPU.
     pub check_memory: bool,
+    /// Whether the GPU gets micro-batches as recorded graphs where it can.
+    pub cuda_graph: bool,
     /// CPU threads; 0 is all cores.
     pub threads: usize,
     /// Optimizer steps.

@@ -157,6 +157,9 @@ fn scan_step(line: &[u8], row: &mut Row) -> Option<()> {
             b"hfu" => row.fixed[14] = text.number()?,
             b"memory" => text.pass_over()?,
             b"extra" => text.extra(&mut row.fixed)?,
+            b"graphs" => {
+                text.integer()?;
+            }
             _ => return None,
         }
         if text.more()? {
@@ -451,6 +454,7 @@ mod tests {
                 rss: whole[0],
                 hfu: numbers[8],
                 memory: (whole[4] % 2 == 0).then_some(memory),
+                graphs: whole[5] % 3,
                 skipped: depth == 1,
                 extra: crate::event::EXTRAS.iter().chain(&["task accuracy"]).skip(depth).map(|&n| n.to_owned()).zip(extra).collect(),
             };

@@ -31,6 +31,11 @@ impl Clock {
         Ok(())
     }
 
+    /// A part of `phase` ends at `mark`.
+    pub(super) fn ended_at(&mut self, phase: &'static str, mark: Mark) {
+        self.ends.push((phase, mark));
+    }
+
     /// Whether the device is done with the phase that ended last.
     pub(super) fn is_past(&self) -> Result<bool> {
         self.ends

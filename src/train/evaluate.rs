@@ -28,6 +28,7 @@ impl Trainer<'_> {
             return Ok(());
         };
         let begin = Instant::now();
+        self.runner.lend_memory()?;
         loader.seek(start.clone())?;
         // Queued one after the other; on a GPU only the last one is waited for.
         let mut readings = Vec::with_capacity(self.recipe.train.eval_batches);

@@ -74,6 +74,8 @@ pub(super) struct Queued {
     pub(super) batches: Vec<Prepared>,
     pub(super) numbers: Coming,
     pub(super) clock: Clock,
+    /// Micro-batches that were launched as graphs.
+    pub(super) graphs: u64,
     /// When the host began with the step.
     pub(super) begin: Instant,
     /// How long it then waited for batches.
@@ -176,6 +178,7 @@ impl Trainer<'_> {
             peak: measured.peak,
             rss: memory::resident(),
             memory: self.memory_use(&measured),
+            graphs: queued.graphs,
             skipped,
             extra: BTreeMap::new(),
         };

@@ -47,6 +47,7 @@ impl Trainer<'_> {
         let mut clock = Clock::start(&self.machine.device)?;
         self.model.parameters().zero_grads()?;
         let mut losses = StepLosses::default();
+        let launches = self.runner.launches();
         for (index, batch) in batches.iter().enumerate() {
             if index > 0
                 && let Some(end) = self.stopped_now()?
@@ -86,6 +87,7 @@ impl Trainer<'_> {
             batches,
             numbers,
             clock,
+            graphs: self.runner.launches() - launches,
             begin,
             data_seconds,
         });
@@ -97,20 +99,22 @@ impl Trainer<'_> {
 
     /// Adds the gradients of one micro-batch.
     fn micro_batch(
-        &self,
+        &mut self,
         batch: &Prepared,
         scales: &LossScales,
         clock: &mut Clock,
         losses: &mut StepLosses,
     ) -> Result<(), TrainError> {
-        let mut marked = Ok(());
-        let inputs = self.model.inputs(batch, scales)?;
-        let pending = self.model.forward_backward_of(&inputs, &mut |phase| {
-            if marked.is_ok() {
-                marked = clock.ended(phase.word());
-            }
-        })?;
-        marked?;
+        let pending = self
+            .runner
+            .run(&self.model, batch, scales, &mut |phase, mark| {
+                clock.ended_at(phase.word(), mark);
+            })?;
+        if let Some(reason) = self.runner.take_failure() {
+            let message = format!("no CUDA graphs in this segment: {reason}");
+            let warning = self.warning("cuda_graph", message);
+            self.say(vec![warning])?;
+        }
         losses.sums.extend(pending.sums().into_iter().cloned());
         losses.readings.push(pending.start()?);
         Ok(())

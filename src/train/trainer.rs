@@ -15,7 +15,7 @@ use candle_core::{DType, Tensor};
 use crate::checkpoint::training::{self, Unusable};
 use crate::data::{Loader, Position, Split};
 use crate::event::{Event, RunInfo};
-use crate::nn::{Model, Parameters};
+use crate::nn::{Model, Parameters, Runner};
 use crate::ops::Mark;
 use crate::ops::adamw::Guard;
 use crate::recipe::{Init, Recipe};
@@ -50,6 +50,7 @@ pub(super) struct Trainer<'a> {
     /// With live changes applied.
     pub(super) recipe: Recipe,
     pub(super) model: Model,
+    pub(super) runner: Runner,
     pub(super) moments: Moments,
     pub(super) feed: Feed,
     /// Where relative paths of the recipe start.
@@ -209,6 +210,7 @@ impl<'a> Trainer<'a> {
             peak: peak::of(machine)?,
             largest_peak: 0,
             steps_measured: 0,
+            runner: Runner::new(&machine.device, recipe.train.cuda_graph),
             recipe,
             model,
             moments,

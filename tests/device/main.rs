@@ -17,6 +17,7 @@ mod gated_norm;
 mod gates;
 mod gdn_gates;
 mod golden;
+mod graph;
 mod linear;
 mod nn;
 mod qk_norm_rope;

@@ -4,6 +4,7 @@
 #[allow(dead_code, reason = "the suite uses all of it")]
 #[expect(clippy::unwrap_used, reason = "as in the suite, which it belongs to")]
 mod golden;
+mod graph;
 mod inputs;
 
 use candle_core::Result;

@@ -1,6 +1,6 @@
-"""Training on a GPU against training on the CPU: the loss curve, `kill -9`, a plan that cannot fit, memory that runs out.
+"""Training on a GPU against training on the CPU: the loss curve, `kill -9`, CUDA graphs, a plan that cannot fit, memory that runs out.
 
-    tests/device/train.py TRESTLE OUT [--reference EVENTS] [--device cuda] [--steps 300] [--only curve,kill,refuse,oom]
+    tests/device/train.py TRESTLE OUT [--reference EVENTS] [--device cuda] [--steps 300] [--only curve,kill,graphs,refuse,oom]
 
 TRESTLE is a build with the feature `cuda`; run it in the repository, or where its `recipes` lie. OUT gets every run's events. EVENTS is the
 `events.jsonl` of a CPU run of recipes/demo.toml with the same number of steps; without it that run is made too. One line says each verdict;
@@ -25,7 +25,7 @@ parser.add_argument("out", type=Path)
 parser.add_argument("--reference", type=Path)
 parser.add_argument("--device", default="cuda")
 parser.add_argument("--steps", type=int, default=300)
-parser.add_argument("--only", default="curve,kill,refuse,oom")
+parser.add_argument("--only", default="curve,kill,graphs,refuse,oom")
 options = parser.parse_args()
 failed = False
 
@@ -93,9 +93,10 @@ def curve():
     say(True, f"median {middle:.0f} tokens/s; phases of the last step {a[options.steps]['parts']}")
 
 
-def kill():
-    sets = ["schedule.warmup_steps=4", "train.steps=24", "checkpoint.interval=5", "train.eval_interval=10"]
-    whole = train("recipes/demo.toml", "whole", *sets)[2]
+def kill(*more, against=()):
+    """Of a run with `more`, against an unbroken one that also has `against`."""
+    sets = ["schedule.warmup_steps=4", "train.steps=24", "checkpoint.interval=5", "train.eval_interval=10", *more]
+    whole = train("recipes/demo.toml", "whole", *sets, *against)[2]
     line = command("recipes/demo.toml", "killed", *sets) + ["--detach", "--json"]
     started = json.loads(subprocess.run(line, capture_output=True, text=True, check=True).stdout)
     run = Path(started["path"])
@@ -116,6 +117,24 @@ def kill():
     )
 
 
+def graphs():
+    """Rows of one shape are launched as graphs: the eager run's bits, also after `kill -9`; packed text stays eager."""
+    sets = ["data.packing=concat", "train.global_batch_size=24", "schedule.warmup_steps=4", "train.steps=12", "train.eval_interval=5"]
+    runs = [train("recipes/demo.toml", f"graph-{on}", *sets, f"train.cuda_graph={on}")[2] for on in ("true", "false")]
+    same = [exact(step) for step in steps(runs[0]).values()] == [exact(step) for step in steps(runs[1]).values()]
+    hashes = [of("finished", run)[-1]["weights_hash"] for run in runs]
+    counts = [[step.get("graphs", 0) for step in steps(run).values()] for run in runs]
+    say(same and hashes[0] == hashes[1], f"graphs and eager: losses equal {same}, weights equal {hashes[0] == hashes[1]}")
+    say(counts[0] == [2] + [3] * 11 and sum(counts[1]) == 0, f"micro-batches as graphs: {counts[0]}, without them {counts[1]}")
+    for run, name in zip(runs, ("graphs", "eager")):
+        last = list(steps(run).values())[-1]
+        warnings = [event["message"] for event in of("warning", run)]
+        peak = max(step["peak"] for step in list(steps(run).values())[2:])
+        reserved = max(step["memory"]["reserved"] for step in steps(run).values() if step.get("memory"))
+        say(not warnings, f"{name}: peak {peak >> 20} MiB, reserved {reserved >> 20} MiB, {last['parts']}, warnings {warnings}")
+    kill("data.packing=concat", against=["train.cuda_graph=false"])
+
+
 def refuse():
     status, output, _ = train("recipes/qwen3_5-0_8b-h100.toml", "refused", "train.micro_batch_size=512", "train.global_batch_size=512")
     good = status == 1 and "would fit" in output and "train.check_memory" in output
@@ -132,5 +151,5 @@ def oom():
 start = time.monotonic()
 options.out.mkdir(parents=True, exist_ok=True)
 for name in options.only.split(","):
-    {"curve": curve, "kill": kill, "refuse": refuse, "oom": oom}[name]()
+    {"curve": curve, "kill": kill, "graphs": graphs, "refuse": refuse, "oom": oom}[name]()
 sys.exit(failed)

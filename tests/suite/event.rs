@@ -77,6 +77,7 @@ fn step_record() -> impl Strategy<Value = StepRecord> {
             peak: counts[3],
             rss: counts[4],
             memory: skipped.then(|| memory(counts)),
+            graphs: counts[0] % 3,
             skipped,
             extra: if skipped {
                 [("z_loss".to_owned(), floats[5])].into()

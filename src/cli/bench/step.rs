@@ -111,6 +111,7 @@ pub(super) fn profile(path: &Path, arguments: &BenchArguments, context: &Context
         } else {
             0.0
         },
+        cuda_graph: train.cuda_graph,
         warm_up: arguments.warm_up,
         repeat: arguments.repeat,
     };
@@ -188,6 +189,12 @@ fn table(step: &Step, plan: Option<&StepPlan>) -> String {
         seconds.max * 1e3,
         seconds.runs,
     );
+    if let Some(graphs) = graphs(step.profile.graphs, seconds.runs * step.micro_batches) {
+        text += &graphs;
+    }
+    if let Some(failure) = &step.profile.graph_failure {
+        let _ = writeln!(text, "no CUDA graphs: {failure}");
+    }
     for phase in phases {
         let _ = writeln!(
             text,
@@ -242,6 +249,11 @@ fn table(step: &Step, plan: Option<&StepPlan>) -> String {
     text
 }
 
+/// How many of so many micro-batches were graphs, a line; nothing if none was.
+fn graphs(graphs: u64, of: usize) -> Option<String> {
+    (graphs > 0).then(|| format!("{graphs} of {of} micro-batches as CUDA graphs\n"))
+}
+
 /// What the recipe's trainer said of its own steps.
 #[derive(Serialize)]
 struct Trained {
@@ -253,6 +265,10 @@ struct Trained {
     parts: BTreeMap<String, f64>,
     /// Most bytes allocated, by the trainer.
     peak: Bytes,
+    /// Micro-batches of these steps that were launched as graphs.
+    graphs: u64,
+    /// All of them.
+    micro_batches: usize,
     last_loss: f64,
     /// The last step as the trainer said it.
     last: Value,
@@ -293,7 +309,9 @@ pub(super) fn trainer(path: &Path, arguments: &BenchArguments, context: &Context
     // What cannot be removed lies in the system's temporary folder.
     let _ = std::fs::remove_dir_all(&folder);
     trained?;
-    let trained = summary(path, &events?, arguments.warm_up)?;
+    let train = &recipe.train;
+    let micro_batches = (train.global_batch_size / train.micro_batch_size.max(1)).max(1);
+    let trained = summary(path, &events?, arguments.warm_up, micro_batches)?;
     if arguments.json {
         return Ok(context.out.json(&trained)?);
     }
@@ -308,6 +326,9 @@ pub(super) fn trainer(path: &Path, arguments: &BenchArguments, context: &Context
         trained.step.runs,
         trained.peak,
     );
+    if let Some(graphs) = graphs(trained.graphs, trained.micro_batches) {
+        text += &graphs;
+    }
     for (part, seconds) in &trained.parts {
         let _ = writeln!(text, "  {part:<18} {:>9.3} ms", seconds * 1e3);
     }
@@ -315,7 +336,12 @@ pub(super) fn trainer(path: &Path, arguments: &BenchArguments, context: &Context
     Ok(())
 }
 
-fn summary(path: &Path, events: &str, warm_up: usize) -> Result<Trained, Failure> {
+fn summary(
+    path: &Path,
+    events: &str,
+    warm_up: usize,
+    micro_batches: usize,
+) -> Result<Trained, Failure> {
     let mut started = Value::Null;
     let mut device = String::new();
     let mut steps = Vec::new();
@@ -362,6 +388,8 @@ fn summary(path: &Path, events: &str, warm_up: usize) -> Result<Trained, Failure
         step: Spread::of(timed.iter().map(|step| step.step_seconds).collect()),
         parts,
         peak: Bytes(timed.iter().map(|step| step.peak).max().unwrap_or(0)),
+        graphs: timed.iter().map(|step| step.graphs).sum(),
+        micro_batches: timed.len() * micro_batches,
         last_loss: end.loss,
         last,
         started,

@@ -104,7 +104,7 @@ pub(super) fn run(head: &Head<'_>, gradient: Option<&Tensor>) -> Result<(Output,
             Int(n),
         ],
     )?;
-    let output = Output::new(placed.sums.clone(), ce, lse, argmax, &objective.weights);
+    let output = Output::new(placed.sums.clone(), ce, lse, argmax, objective);
     Ok((output, dx))
 }
 

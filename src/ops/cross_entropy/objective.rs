@@ -63,6 +63,16 @@ impl Objective {
         self.weights[first..first + rows].iter().all(|w| *w == 0.0)
     }
 
+    /// Tokens of nonzero weight.
+    pub fn total(&self) -> u64 {
+        self.weights.iter().filter(|weight| **weight != 0.0).count() as u64
+    }
+
+    /// `sum_i weight_i`.
+    pub fn weight_sum(&self) -> f64 {
+        self.weights.iter().copied().map(f64::from).sum()
+    }
+
     pub(super) fn check(&self, x: &Tensor, w: &Tensor, chunk: usize) -> Result<()> {
         let (n, hidden) = x.dims2()?;
         let vocabulary = w.dim(0)?;

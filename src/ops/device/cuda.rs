@@ -13,6 +13,7 @@ use candle_core::{CudaDevice, Device, Result};
 
 use super::{Memory, Properties};
 use crate::base::Bytes;
+use crate::ops::graph;
 
 pub(super) fn open(ordinal: usize) -> Result<Device> {
     static OPEN: OnceLock<Mutex<HashMap<usize, CudaDevice>>> = OnceLock::new();
@@ -62,14 +63,15 @@ pub(super) fn memory(device: &CudaDevice) -> Result<Memory> {
     use CUmemPool_attribute as Of;
     let pool = pool(device)?;
     let (free, total) = device.cuda_stream().context().mem_get_info().w()?;
-    Ok(Memory {
+    let pool = Memory {
         reserved: get(pool, Of::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT)?,
         reserved_peak: get(pool, Of::CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH)?,
         used: get(pool, Of::CU_MEMPOOL_ATTR_USED_MEM_CURRENT)?,
         used_peak: get(pool, Of::CU_MEMPOOL_ATTR_USED_MEM_HIGH)?,
         free: Bytes(free as u64),
         total: Bytes(total as u64),
-    })
+    };
+    graph::add_memory(device, pool)
 }
 
 pub(super) fn reset_peak(device: &CudaDevice) -> Result<()> {
@@ -80,7 +82,7 @@ pub(super) fn reset_peak(device: &CudaDevice) -> Result<()> {
     ] {
         set(pool, attribute, 0)?;
     }
-    Ok(())
+    graph::reset_peak(device)
 }
 
 pub(super) fn trim(device: &CudaDevice) -> Result<()> {

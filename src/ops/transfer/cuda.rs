@@ -14,6 +14,7 @@ use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, CudaStorage, DType, Result, Storage, Tensor, WithDType};
 
 use crate::ops::cuda::{Form, pointer};
+use crate::ops::graph;
 
 /// Smallest buffer, in bytes; larger ones are powers of two.
 const SMALLEST: usize = 16 << 10;
@@ -100,6 +101,7 @@ pub(super) struct Copy {
 }
 
 pub(super) fn start(device: &CudaDevice, numbers: &Tensor) -> Result<Copy> {
+    graph::refuse("a copy to the host")?;
     let stream = device.cuda_stream();
     let count = numbers.elem_count();
     let source = pointer("readback", &stream, numbers, DType::F64, Form::Packed)?;
@@ -171,6 +173,7 @@ pub(super) fn refill<T: WithDType + Pod>(
 
 /// Queues a copy of `values` to `target`, which has room for them.
 fn send<T: Pod>(values: &[T], target: u64, stream: &CudaStream) -> Result<()> {
+    graph::refuse("a copy from the host")?;
     let buffer = Pinned::take(stream, size_of_val(values))?;
     #[expect(unsafe_code, reason = "writing page-locked memory and a driver call")]
     // SAFETY: the device does not use the buffer, which is large enough; it is not written again before its event. The callers

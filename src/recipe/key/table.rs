@@ -157,6 +157,7 @@ const OURS: &[Key] = &[
     key("train.device", Kind::Choice(&["auto", "cpu", "cuda"]), Fallback::Literal("\"auto\""), "Where to compute; auto is CUDA if build and machine have it"),
     key("train.precision", Kind::Choice(&["auto", "bf16", "f32"]), Fallback::Literal("\"auto\""), "Type of activations and of the weights that layers read; auto is bf16 on CUDA and f32 on the CPU"),
     flag("train.check_memory", "true", "Refuse at the start what the memory plan says cannot fit on the GPU"),
+    flag("train.cuda_graph", "true", "Launch a micro-batch on the GPU as one recorded graph when its shape came before"),
     key("train.threads", Kind::Integer { min: 0, max: 4096 }, Fallback::Literal("0"), "CPU threads; 0 is all cores"),
     live(count("train.steps", 1, "1000", "steps", "Optimizer steps")),
     count("train.seq_length", 2, "1024", "tokens", "Tokens of a row"),
