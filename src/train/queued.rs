@@ -141,7 +141,7 @@ impl Trainer<'_> {
         };
         self.last_end = times.end;
         let known: f64 = parts.values().sum();
-        parts.insert("other".to_owned(), step_seconds - known);
+        parts.insert("other".to_owned(), (step_seconds - known).max(0.0));
 
         let tokens_per_second = queued.step_tokens as f64 / step_seconds;
         let utilisation = |flops: f64| {

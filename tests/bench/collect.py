@@ -105,12 +105,13 @@ def main():
         folder = source / name
         found = read(folder / f"{name}.json") if folder.is_dir() else None
         if found:
+            found.pop("memory", None)  # memory-plan.json has it
             engine[name] = found
         text = source / f"{name}.out"
         if name in ("train", "memcheck", "racecheck", "device") and text.exists():
             lines = text.read_text(errors="replace").splitlines()
-            wanted = [x for x in lines if x.startswith(("ok ", "BAD", "test result", "=========", "golden"))]
-            engine[name] = {"lines": [x[:300] for x in wanted]}
+            wanted = [x for x in lines if x.startswith(("ok ", "BAD", "test result", "========= ", "golden")) or x.endswith("FAILED")]
+            engine["device_tests" if name == "device" else name] = [x[:200] for x in wanted]
     (target / "engine-h100.json").write_text(json.dumps(engine, indent=1) + "\n")
     shapes = read(source / "shapes.json") or read(source / "shapes" / "shapes.json")
     if shapes:
