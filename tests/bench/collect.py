@@ -7,6 +7,7 @@ engine-h100.json gets training beside the peer's, the step by kernel, every kern
 memory-plan.json every shape's memory beside its plan. What a run lacks stays as it is in the file.
 """
 import json
+import re
 import statistics
 import sys
 from pathlib import Path
@@ -20,8 +21,13 @@ def read(path):
     return json.loads(path.read_text()) if path.exists() else None
 
 
+def plain(command):
+    """A command without the folders of the machine that ran it."""
+    return re.sub(r"/(?:[\w.+-]+/)+", "", command)
+
+
 def of_record(record):
-    return {key: record[key] for key in ("device", "driver", "commit", "command")}
+    return {key: plain(record[key]) for key in ("device", "driver", "commit", "command")}
 
 
 def ms(seconds):
@@ -35,8 +41,8 @@ def training(peer):
     ours = rounds[0]["ours"]
     return {
         "device": peer["device"],
-        "command": peer["command"],
-        "ours": ours["command"],
+        "command": plain(peer["command"]),
+        "ours": plain(ours["command"]),
         "versions": peer.get("versions"),
         "note": peer.get("note"),
         **{key: value for key, value in peer["training"].items() if key != "rounds"},
@@ -89,7 +95,7 @@ def main():
         engine["training"] = training(peer)
         engine["step"] = step(peer["training"]["rounds"][-1]["ours"])
     if kernels:
-        engine["kernels_against_peers"] = {"device": kernels["device"], "command": kernels["command"], **against(kernels["kernels"])}
+        engine["kernels_against_peers"] = {"device": kernels["device"], "command": plain(kernels["command"]), **against(kernels["kernels"])}
     alone = read(source / "kernels.json")
     if alone:
         ops = alone["result"]["ops"]
@@ -123,7 +129,7 @@ def main():
                 "process_bytes": {"planned": shape["plan"]["total"], "measured": shape["driver"]},
                 "tensor_bytes": {"planned": shape["plan"]["allocated"], "measured": shape["used_peak"]},
                 "planned_over_measured": {key: round(1 + value, 4) for key, value in shape["errors"].items()},
-                "command": shape["command"].replace(str(Path.cwd()) + "/", ""),
+                "command": plain(shape["command"].replace("recipes/", "recipes\0")).replace("\0", "/"),
             }
             for name, shape in good.items()
         }
