@@ -260,6 +260,12 @@ impl Prepared {
         codes
     }
 
+    /// Codes to be accepted that nothing has.
+    pub fn accepted_in_vain(&self) -> impl Iterator<Item = &String> {
+        let accept = self.request.accept.iter();
+        accept.filter(|code| self.all().all(|finding| finding.code != **code))
+    }
+
     /// The script.
     pub fn script(&self) -> Result<String, BackendError> {
         write_script(&self.job, &self.profile, self.request.place)

@@ -166,6 +166,11 @@ fn say(prepared: &Prepared, context: &Context) {
         }
         diagnostics::print_to_stderr(&text);
     }
+    for code in prepared.accepted_in_vain() {
+        let head = paint(Tone::Warning, "warning".to_owned());
+        let text = format!("{head}: --accept {code} is the code of nothing that was found\n");
+        diagnostics::print_to_stderr(&text);
+    }
     let mut facts: Vec<String> = prepared
         .tools
         .iter()

@@ -10,6 +10,10 @@
     reason = "a bench prints its result"
 )]
 
+#[path = "support/machine.rs"]
+#[allow(dead_code, reason = "this result is not kept with its commit")]
+mod machine;
+
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -20,6 +24,8 @@ use serde_json::{Value, json};
 use trestle::event::{DepthStep, Event, Record, StepRecord, VERSION, layout};
 use trestle::run::History;
 use trestle::run::series::{Axis, Metric};
+
+use machine::machine;
 
 const SERIES: [Metric; 4] = [
     Metric::Loss,
@@ -62,20 +68,6 @@ fn compare(steps: u64) {
     });
     println!("{}", serde_json::to_string_pretty(&result).unwrap());
     fs::remove_dir_all(&run).unwrap();
-}
-
-fn machine() -> String {
-    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info
-        .lines()
-        .find_map(|l| l.strip_prefix("model name"))
-        .unwrap_or("unknown");
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    format!(
-        "{} cores,{}",
-        cores,
-        model.trim_start().trim_start_matches(':')
-    )
 }
 
 fn measure(run: &Path) -> Value {

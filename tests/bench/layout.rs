@@ -11,10 +11,12 @@
     reason = "a bench prints its result"
 )]
 
+#[path = "support/machine.rs"]
+mod machine;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Instant;
 
 use ratatui::buffer::Buffer;
@@ -24,6 +26,8 @@ use trestle::app::recipes::{Message as Recipes, Outcome};
 use trestle::app::{self, Background, Key, Keymap, Message, Screen, Size, State};
 use trestle::tui::canvas::Hits;
 use trestle::tui::theme::{Capabilities, Depth, Theme};
+
+use machine::{commit, machine};
 
 const ROUNDS: usize = 7;
 /// Keys that look.
@@ -182,31 +186,4 @@ fn summary(mut keys: Vec<(Vec<f64>, String)>) -> Value {
 
 fn round(ms: f64) -> f64 {
     (ms * 100.0).round() / 100.0
-}
-
-fn commit() -> String {
-    let output = Command::new("git")
-        .args(["rev-parse", "--short", "HEAD"])
-        .output();
-    output.map_or_else(
-        |_| "unknown".into(),
-        |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
-    )
-}
-
-fn machine() -> String {
-    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"));
-    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    format!(
-        "{cores} cores,{}, load average {}",
-        model
-            .unwrap_or("unknown")
-            .trim_start()
-            .trim_start_matches(':'),
-        load.split(' ').next().unwrap_or("unknown")
-    )
 }

@@ -10,8 +10,10 @@
     reason = "a bench prints its result"
 )]
 
+#[path = "support/machine.rs"]
+mod machine;
+
 use std::fs;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -23,6 +25,8 @@ use trestle::app::{self, Background, Code, Key, Keymap, Message, Screen, Size, S
 use trestle::spec::{ExpertStyle, ModelConfig, find};
 use trestle::tui::canvas::Hits;
 use trestle::tui::theme::{Capabilities, Depth, Theme};
+
+use machine::{commit, machine};
 
 const MODEL: &str = "397b-a17b";
 /// Typed letter by letter: what people look for, what everything matches, what nothing matches, long words.
@@ -163,31 +167,4 @@ fn measure(config: &ModelConfig, style: ExpertStyle) -> Value {
 
 fn round(ms: f64) -> f64 {
     (ms * 100.0).round() / 100.0
-}
-
-fn commit() -> String {
-    let output = Command::new("git")
-        .args(["rev-parse", "--short", "HEAD"])
-        .output();
-    output.map_or_else(
-        |_| "unknown".into(),
-        |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
-    )
-}
-
-fn machine() -> String {
-    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"));
-    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    format!(
-        "{cores} cores,{}, load average {}",
-        model
-            .unwrap_or("unknown")
-            .trim_start()
-            .trim_start_matches(':'),
-        load.split(' ').next().unwrap_or("unknown")
-    )
 }

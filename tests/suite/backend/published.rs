@@ -125,9 +125,12 @@ fn the_plans_errors_refuse_a_launch_until_they_are_accepted() {
         }
         let mut accepting = request(&name, Place::Slurm, &[]);
         accepting.accept = prepared.refused();
+        accepting.accept.push("typo".to_owned());
         accepting.runs = Some(folder.path().to_owned());
         let accepted = launch::prepare(accepting, &profiles(8)).unwrap();
         assert_eq!(accepted.refused(), Vec::<String>::new());
+        let in_vain: Vec<&String> = accepted.accepted_in_vain().collect();
+        assert_eq!(in_vain, ["typo"]);
         let script = accepted.script().unwrap();
         for code in codes {
             assert!(script.contains(&format!("# accepted  the plan's problem {code}\n")));
