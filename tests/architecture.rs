@@ -200,6 +200,32 @@ fn no_file_names_the_machine_it_was_written_on() {
 }
 
 #[test]
+fn the_top_level_holds_nothing_else() {
+    let git = std::process::Command::new("git")
+        .args(["ls-files", "-z"])
+        .current_dir(root())
+        .output();
+    let Some(tracked) = git.ok().filter(|output| output.status.success()) else {
+        eprintln!("SKIPPED: no git, or no clone");
+        return;
+    };
+    let folders = ["assets", "kernels", "recipes", "src", "tests"];
+    let files = ["Cargo.lock", "Cargo.toml", "README.md"];
+    let allowed = |name: &str| {
+        name.starts_with('.')
+            || name.starts_with("LICENSE")
+            || folders.contains(&name)
+            || files.contains(&name)
+    };
+    let tracked = String::from_utf8_lossy(&tracked.stdout).into_owned();
+    let names = tracked
+        .split_terminator('\0')
+        .filter_map(|path| path.split('/').next());
+    let wrong: BTreeSet<&str> = names.filter(|name| !allowed(name)).collect();
+    assert!(wrong.is_empty(), "at the top level: {wrong:?}");
+}
+
+#[test]
 fn paths_are_read_from_every_form() {
     let source = Source {
         file: "src/tui/x.rs".into(),
