@@ -45,17 +45,7 @@ pub fn spawn_program(program: &Path, run: &RunDirectory) -> Result<u32, BackendE
         .stdin(Stdio::null())
         .stdout(console(open())?)
         .stderr(console(open())?);
-    #[expect(
-        unsafe_code,
-        reason = "only `pre_exec` runs code in the child before its program starts"
-    )]
-    // SAFETY: the closure runs between fork and exec and makes one system call, which is safe there; it neither allocates nor locks.
-    unsafe {
-        command.pre_exec(|| {
-            rustix::process::setsid()?;
-            Ok(())
-        });
-    }
+    detach(&mut command);
     let mut child = command.spawn().map_err(|source| BackendError::Spawn {
         program: program.to_owned(),
         source,
@@ -74,4 +64,19 @@ fn this_program() -> PathBuf {
         return by_kernel;
     }
     std::env::current_exe().unwrap_or_else(|_| PathBuf::from("trestle"))
+}
+
+/// Makes the command start in a session of its own, which the end of this program and of its terminal does not reach.
+pub(super) fn detach(command: &mut Command) {
+    #[expect(
+        unsafe_code,
+        reason = "only `pre_exec` runs code in the child before its program starts"
+    )]
+    // SAFETY: the closure runs between fork and exec and makes one system call, which is safe there; it neither allocates nor locks.
+    unsafe {
+        command.pre_exec(|| {
+            rustix::process::setsid()?;
+            Ok(())
+        });
+    }
 }

@@ -1,7 +1,6 @@
 //! torchrun on this machine: a process group of its own, found again by whoever comes later.
 
 use std::fs::{self, OpenOptions};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -10,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 
 use super::record::{Entry, now_ms};
-use super::{BackendError, script};
+use super::{BackendError, local, script};
 use crate::event::layout;
 
 /// Where torchrun stands.
@@ -43,17 +42,7 @@ pub fn start(run: &Path, path: &Path) -> Result<Entry, BackendError> {
         .stdin(Stdio::null())
         .stdout(open()?)
         .stderr(open()?);
-    #[expect(
-        unsafe_code,
-        reason = "only `pre_exec` runs code in the child before its program starts"
-    )]
-    // SAFETY: the closure runs between fork and exec and makes one system call, which is safe there; it neither allocates nor locks.
-    unsafe {
-        command.pre_exec(|| {
-            rustix::process::setsid()?;
-            Ok(())
-        });
-    }
+    local::detach(&mut command);
     let mut child = command.spawn().map_err(|source| BackendError::Spawn {
         program: "bash".into(),
         source,
