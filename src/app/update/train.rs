@@ -37,41 +37,24 @@ pub fn unavailable(state: &State, action: Action) -> Option<String> {
     if needs_run {
         return Some("no run is watched; launch a recipe or open a run".into());
     }
+    let asks_trainer = matches!(
+        action,
+        Action::PauseRun
+            | Action::CheckpointNow
+            | Action::StopRun
+            | Action::LiveEdit
+            | Action::MarkNote
+    );
+    let steers = asks_trainer || matches!(action, Action::ResumeRun | Action::ForkRun);
     match action {
-        Action::PauseRun
-        | Action::CheckpointNow
-        | Action::StopRun
-        | Action::LiveEdit
-        | Action::MarkNote
-        | Action::ResumeRun
-        | Action::ForkRun
-            if train.info.watched.is_some() =>
-        {
-            Some("another program trains it".into())
-        }
-        Action::PauseRun
-        | Action::CheckpointNow
-        | Action::StopRun
-        | Action::LiveEdit
-        | Action::MarkNote
-        | Action::ResumeRun
-        | Action::ForkRun
-            if train.summary.launched.is_some() =>
-        {
+        _ if steers && train.info.watched.is_some() => Some("another program trains it".into()),
+        _ if steers && train.summary.launched.is_some() => {
             Some("its job is stopped and submitted again on the Runs screen".into())
         }
-        Action::PauseRun
-        | Action::CheckpointNow
-        | Action::StopRun
-        | Action::LiveEdit
-        | Action::MarkNote
-            if !train.is_alive =>
-        {
-            Some(format!(
-                "no trainer works on this run ({})",
-                train.status().word()
-            ))
-        }
+        _ if asks_trainer && !train.is_alive => Some(format!(
+            "no trainer works on this run ({})",
+            train.status().word()
+        )),
         Action::LiveEdit if train.live.is_empty() => Some("the run's recipe cannot be read".into()),
         Action::ResumeRun if train.is_alive => Some("its trainer is at work".into()),
         Action::ForkRun if train.summary.checkpoint_step.is_none() => {
