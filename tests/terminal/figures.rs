@@ -32,7 +32,7 @@ fn say(name: &str, unit: &str, middle: f64, worst: f64, note: &str) {
 }
 
 #[test]
-#[ignore = "measures"]
+#[ignore = "prints figures, which a busy machine would make any bound of fail: run with --ignored figures"]
 fn figures_first_frame() {
     let place = Place::new(&[("demo.toml", DEMO)]);
     let times = (0..21)
@@ -51,7 +51,7 @@ fn figures_first_frame() {
 }
 
 #[test]
-#[ignore = "measures"]
+#[ignore = "prints figures, which a busy machine would make any bound of fail: run with --ignored figures"]
 fn figures_save_to_screen() {
     let place = Place::new(&[("demo.toml", DEMO)]);
     let mut session = Session::start(&place);
@@ -96,7 +96,7 @@ fn all_threads(pid: u32) -> f64 {
 }
 
 #[test]
-#[ignore = "measures"]
+#[ignore = "prints figures, which a busy machine would make any bound of fail: run with --ignored figures"]
 fn figures_idle() {
     let place = Place::new(&[("demo.toml", DEMO)]);
     let mut session = Session::start(&place);
